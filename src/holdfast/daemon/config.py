@@ -102,20 +102,26 @@ class TunnelSettings(_Table, frozen=True):
     ] = 1000
     retransmit_cap_ms: Annotated[
         int, Meta(ge=8000, le=60_000, description="longest wait between two retransmissions")
-    ] = 8000
+    ] = 16_000
     retransmit_count: Annotated[
         int, Meta(ge=1, le=50, description="timeouts without any answer after which a tunnel is given up")
     ] = 5
+    setup_timeout_s: Annotated[
+        int, Meta(ge=1, le=600, description="longest time that the set-up of a tunnel or session may take")
+    ] = 30
+    max_half_open: Annotated[
+        int, Meta(ge=1, le=65_535, description="tunnels that may be in set-up at once, all peers together")
+    ] = 1000
     max_tunnels: Annotated[int, Meta(ge=1, le=65_535, description="tunnels that may exist at once")] = 10_000
     max_sessions: Annotated[int, Meta(ge=1, le=65_535, description="sessions that one tunnel may hold")] = (
-        65_535
+        60_000
     )
     sccrq_per_second: Annotated[
         int,
         Meta(
             ge=1, le=1_000_000, description="tunnel set-ups answered per second; more are dropped and counted"
         ),
-    ] = 200
+    ] = 2000
 
 
 class FailoverSettings(_Table, frozen=True):
@@ -214,6 +220,10 @@ class Peer(_Table, frozen=True):
         str,
         Meta(max_length=255, description='our Host Name towards this peer; "" takes the name of the node'),
     ] = ""
+    recovery_addresses: Annotated[
+        tuple[Annotated[str, Meta(extra=_IPV4)], ...],
+        Meta(description="other addresses from which this peer may recover its tunnels"),
+    ] = ()
     connect: Annotated[bool, Meta(description="open the tunnels (a LAC); otherwise wait for the peer")] = (
         False
     )

@@ -2,7 +2,7 @@
 
 A key's meaning, default and valid values stand once, in the annotation of its field. This module knows no key
 by name: it turns a TOML table into the struct, names the exact key and what would be valid when that fails,
-generates the template. Formats (addresses, networks) are named in `Meta(extra={"format": ...})`.
+and generates the template. Formats (addresses, networks) are named in `Meta(extra={"format": ...})`.
 
 A refused value is found by trying key by key, so no error is ever recognised by its text.
 """

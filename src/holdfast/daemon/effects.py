@@ -1,7 +1,9 @@
 """What the node asks of the outside world, as data; the runner carries it out.
 
-A lane is what effects keep their order within: a tunnel (its local id) or a session (its key). A `Persist` holds
-back the later effects of its own lane until it is committed, and those of no other lane.
+Effects keep their order within a lane: a tunnel (its local id) or a session (its key). A `Persist` holds back
+the later effects of its own lane until it is committed, and those of no other lane. It is answered with
+`committed` or, when the journal cannot write or takes over 500 ms, with `commit_failed`; what waited behind it is
+then dropped. `Send` and `Persist` are the protocol's own, so that they pass through without a copy.
 """
 
 from typing import TypeAlias
@@ -9,34 +11,14 @@ from typing import TypeAlias
 import msgspec
 
 from holdfast.dataplane.contract import Entry
-from holdfast.records.writes import Write
+from holdfast.protocol.effects import Address, Persist, Send
 
-Address: TypeAlias = tuple[str, int]
-"""Dotted-quad IPv4 address and UDP port."""
+__all__ = ["Address", "Effect", "Lane", "Log", "Persist", "Release", "Send", "Unwant", "Want"]
 
 Lane: TypeAlias = int
 
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """Levels of log events, as the standard library numbers them."""
-
-
-class Send(msgspec.Struct, frozen=True, gc=False):
-    """Send a UDP datagram."""
-
-    lane: Lane
-    data: bytes
-    to: Address
-
-
-class Persist(msgspec.Struct, frozen=True, gc=False):
-    """Write to the journal, all or nothing, before anything that follows in this lane.
-
-    Answered with `committed` or, after 500 ms or when the journal cannot write, with `commit_failed`; what was
-    waiting behind it is then dropped.
-    """
-
-    lane: Lane
-    writes: tuple[Write, ...]
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +44,7 @@ class Release(msgspec.Struct, frozen=True, gc=False):
 
 
 class Log(msgspec.Struct, frozen=True, gc=False):
-    """An event for operators; `fields` have the fixed keys of the project (peer, tid, ptid, sid, psid, …)."""
+    """An event for operators; `fields` have the fixed keys (peer, tid, ptid, sid, psid, …)."""
 
     event: str
     fields: dict[str, object]

@@ -77,7 +77,7 @@ class SubscriberView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A recovery of one tunnel, running or done. `role`: "recovery endpoint" (we restarted) or "remote endpoint"."""
+    """A recovery of one tunnel, running or done. `role`: "recovery-endpoint" (we restarted), "remote-endpoint"."""
 
     tunnel_id: int
     peer_name: str
