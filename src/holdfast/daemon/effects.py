@@ -1,9 +1,9 @@
 """What the node asks of the outside world, as data; the runner carries it out.
 
-Effects keep their order within a lane: a tunnel (its local id) or a session (its key). A `Persist` holds back
-the later effects of its own lane until it is committed, and those of no other lane. It is answered with
-`committed` or, when the journal cannot write or takes over 500 ms, with `commit_failed`; what waited behind it is
-then dropped. `Send` and `Persist` are the protocol's own, so that they pass through without a copy.
+Effects keep their order within a lane: a tunnel (its local id) or a session (its key). A `Persist` holds
+back the later effects of its own lane until it is committed, and those of no other lane; when the journal
+cannot write or takes over 500 ms the node hears `commit_failed`, and what waited is dropped except `Unwant`.
+`Send` and `Persist` are the protocol's own, so that they pass through without a copy.
 """
 
 from typing import TypeAlias

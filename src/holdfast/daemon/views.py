@@ -77,7 +77,10 @@ class SubscriberView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A recovery of one tunnel, running or done. `role`: "recovery-endpoint" (we restarted), "remote-endpoint"."""
+    """A recovery of one tunnel, running or done.
+
+    `role` is "recovery-endpoint" (we restarted) or "remote-endpoint" (the peer did).
+    """
 
     tunnel_id: int
     peer_name: str

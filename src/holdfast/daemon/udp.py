@@ -1,0 +1,200 @@
+"""The node's one UDP socket: opened so that a restart finds it again, and never shared.
+
+Invariants: bound to the configured address and port, never an ephemeral one, and without address reuse (two owners
+would silently take each other's packets). It stays unconnected, so that no ICMP error can end a tunnel. Outer
+packets may be fragmented on the way (DF is off).
+"""
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from holdfast.core.errors import LocalError
+from holdfast.daemon.effects import Address
+
+MAX_DATAGRAM = 65_535
+"""Largest datagram read: none is ever cut off."""
+
+TAKEN_FOR_S = 5.0
+"""How long a taken port is tried again: a dying predecessor is gone by then."""
+
+_RETRY_S = 0.02
+
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO, _MEMINFO_DROPS, _MEMINFO_WORDS = 55, 8, 9
+
+
+class ListenError(LocalError):
+    """The UDP socket cannot be had; the text says why and what to do."""
+
+
+class UdpSocket:
+    """A bound, non-blocking UDP socket that reports nothing but datagrams and counts the rest.
+
+    `receive_buffer` is what the kernel granted, in octets; `send_failures` and `receive_failures` count by errno.
+    """
+
+    __slots__ = (
+        "_recvfrom",
+        "_sendto",
+        "address",
+        "receive_buffer",
+        "receive_failures",
+        "send_failures",
+        "socket",
+    )
+
+    def __init__(self, sock: socket.socket, receive_buffer: int = 0) -> None:
+        sock.setblocking(False)
+        self.socket = sock
+        self._recvfrom, self._sendto = sock.recvfrom, sock.sendto
+        host, port = sock.getsockname()
+        self.address: Address = (host, port)
+        self.receive_buffer = _grow_receive_buffer(sock, receive_buffer)
+        self.send_failures: dict[int, int] = {}
+        self.receive_failures: dict[int, int] = {}
+
+    def fileno(self) -> int:
+        """The file descriptor, for a selector."""
+        return self.socket.fileno()
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
+        """Up to `limit` datagrams that have arrived, oldest first; fewer than `limit` means that it is empty."""
+        recvfrom = self._recvfrom
+        batch: list[tuple[bytes, Address]] = []
+        while len(batch) < limit:
+            try:
+                batch.append(recvfrom(MAX_DATAGRAM))
+            except BlockingIOError:
+                break
+            except OSError as e:  # an ICMP error, or a kernel short of memory: says nothing about any tunnel
+                failures = self.receive_failures[e.errno or 0] = (
+                    self.receive_failures.get(e.errno or 0, 0) + 1
+                )
+                if failures % limit == 0:  # an error that never goes away must not hold the loop
+                    break
+        return batch
+
+    def send(self, data: bytes, to: Address) -> None:
+        """Send a datagram. What cannot be sent is lost, as on the wire, and counted."""
+        try:
+            self._sendto(data, to)
+        except OSError as e:
+            self.send_failures[e.errno or 0] = self.send_failures.get(e.errno or 0, 0) + 1
+
+    def drops(self) -> int:
+        """Datagrams that the kernel dropped because the receive buffer was full."""
+        info = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
+        return int(struct.unpack(f"={len(info) // 4}I", info)[_MEMINFO_DROPS])
+
+    def counters(self) -> dict[str, int]:
+        """What the socket lost, by name."""
+        lost = {"udp_receive_buffer_drops": self.drops()}
+        for code, count in self.send_failures.items():
+            lost[f"udp_send_{errno.errorcode.get(code, str(code)).lower()}"] = count
+        for code, count in self.receive_failures.items():
+            lost[f"udp_receive_{errno.errorcode.get(code, str(code)).lower()}"] = count
+        return lost
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.socket.close()
+
+
+def open_udp(
+    address: Address,
+    receive_buffer: int,
+    *,
+    taken_for_s: float = TAKEN_FOR_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> UdpSocket:
+    """Bind to `address`; a taken port is tried again for `taken_for_s`. Raises ListenError."""
+    tries = max(1, round(taken_for_s / _RETRY_S))
+    while True:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+            sock.bind(address)
+            return UdpSocket(sock, receive_buffer)
+        except OSError as e:
+            sock.close()
+            tries -= 1
+            if e.errno != errno.EADDRINUSE or tries <= 0:
+                raise ListenError(_why(e, address)) from None
+        sleep(_RETRY_S)
+
+
+def adopt_udp(fd: int, address: Address, receive_buffer: int) -> UdpSocket | None:
+    """The socket `fd` that a predecessor left behind, if it is bound to `address`; else None, and `fd` is closed."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    if sock.family == socket.AF_INET and sock.type == socket.SOCK_DGRAM and sock.getsockname() == address:
+        return UdpSocket(sock, receive_buffer)
+    sock.close()
+    return None
+
+
+def _grow_receive_buffer(sock: socket.socket, wanted: int) -> int:
+    """Ask for `wanted` octets, by force where allowed; return what was granted (the kernel keeps twice that)."""
+    if wanted:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+def _why(error: OSError, address: Address) -> str:
+    host, port = address
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"UDP port {port} on {host} is taken by {owner_of(address)}: stop it, or set listen.port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is not an address of this machine: set listen.address to one of `ip -4 addr`"
+        case errno.EACCES:
+            return (
+                f"UDP port {port} needs CAP_NET_BIND_SERVICE: grant it, or set listen.port to 1024 or above"
+            )
+        case _:
+            return f"UDP {host} port {port} cannot be opened: {error.strerror}"
+
+
+def owner_of(address: Address, proc: Path = Path("/proc")) -> str:
+    """Who holds a socket in the way of `address`, in words: a process with its id, as far as we may see."""
+    inodes = {f"socket:[{inode}]" for inode in _holders(address, proc)}
+    if not inodes:
+        return "another process"
+    for process in proc.glob("[0-9]*"):
+        try:
+            if any(str(fd.readlink()) in inodes for fd in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:  # it ended meanwhile, or it is not ours to look into
+            continue
+    return "a process of another user, or the kernel"
+
+
+def _holders(address: Address, proc: Path) -> list[str]:
+    """Inodes of the UDP sockets that a bind to `address` collides with."""
+    host, port = address
+    wildcard = "0" * 8
+    local = struct.pack("=I", struct.unpack("!I", socket.inet_aton(host))[0])
+    hexes = {wildcard, f"{struct.unpack('!I', local)[0]:08X}"}
+    found = []
+    for table in ("udp", "udp6"):
+        try:
+            lines = (proc / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            columns = line.split()
+            held_host, _, held_port = columns[1].rpartition(":")
+            collides = table == "udp6" or host == "0.0.0.0" or held_host in hexes
+            if int(held_port, 16) == port and collides:
+                found.append(columns[9])
+    return found
