@@ -1,8 +1,8 @@
 """The node's one UDP socket: opened so that a restart finds it again, and never shared.
 
-Invariants: bound to the configured address and port, never an ephemeral one, and without address reuse (two owners
-would silently take each other's packets). It stays unconnected, so that no ICMP error can end a tunnel. Outer
-packets may be fragmented on the way (DF is off).
+Invariants: bound to the configured address and port, never an ephemeral one, and without address reuse (two
+owners would silently take each other's packets). It stays unconnected, so that no ICMP error can end a tunnel.
+Outer packets may be fragmented on the way (DF is off).
 """
 
 import errno
@@ -13,10 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
-from holdfast.daemon.effects import Address
-
-MAX_DATAGRAM = 65_535
-"""Largest datagram read: none is ever cut off."""
+from holdfast.dataplane.inbox import Inbox
+from holdfast.protocol.effects import Address
 
 TAKEN_FOR_S = 5.0
 """How long a taken port is tried again: a dying predecessor is gone by then."""
@@ -38,20 +36,12 @@ class UdpSocket:
     `receive_buffer` is what the kernel granted, in octets; `send_failures` and `receive_failures` count by errno.
     """
 
-    __slots__ = (
-        "_recvfrom",
-        "_sendto",
-        "address",
-        "receive_buffer",
-        "receive_failures",
-        "send_failures",
-        "socket",
-    )
+    __slots__ = ("_sendto", "address", "receive_buffer", "receive_failures", "send_failures", "socket")
 
     def __init__(self, sock: socket.socket, receive_buffer: int = 0) -> None:
         sock.setblocking(False)
         self.socket = sock
-        self._recvfrom, self._sendto = sock.recvfrom, sock.sendto
+        self._sendto = sock.sendto
         host, port = sock.getsockname()
         self.address: Address = (host, port)
         self.receive_buffer = _grow_receive_buffer(sock, receive_buffer)
@@ -62,29 +52,20 @@ class UdpSocket:
         """The file descriptor, for a selector."""
         return self.socket.fileno()
 
-    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
-        """Up to `limit` datagrams that have arrived, oldest first; fewer than `limit` means that it is empty."""
-        recvfrom = self._recvfrom
-        batch: list[tuple[bytes, Address]] = []
-        while len(batch) < limit:
-            try:
-                batch.append(recvfrom(MAX_DATAGRAM))
-            except BlockingIOError:
-                break
-            except OSError as e:  # an ICMP error, or a kernel short of memory: says nothing about any tunnel
-                failures = self.receive_failures[e.errno or 0] = (
-                    self.receive_failures.get(e.errno or 0, 0) + 1
-                )
-                if failures % limit == 0:  # an error that never goes away must not hold the loop
-                    break
-        return batch
+    def read(self, inbox: Inbox) -> int:
+        """Receive into `inbox`; fewer datagrams than it has slots means that nothing more has arrived."""
+        try:
+            return inbox.read(self.fileno())
+        except OSError as e:  # an ICMP error, or a kernel short of memory: says nothing about any tunnel
+            _count(self.receive_failures, e)
+            return 0
 
     def send(self, data: bytes, to: Address) -> None:
         """Send a datagram. What cannot be sent is lost, as on the wire, and counted."""
         try:
             self._sendto(data, to)
         except OSError as e:
-            self.send_failures[e.errno or 0] = self.send_failures.get(e.errno or 0, 0) + 1
+            _count(self.send_failures, e)
 
     def drops(self) -> int:
         """Datagrams that the kernel dropped because the receive buffer was full."""
@@ -129,7 +110,7 @@ def open_udp(
 
 
 def adopt_udp(fd: int, address: Address, receive_buffer: int) -> UdpSocket | None:
-    """The socket `fd` that a predecessor left behind, if it is bound to `address`; else None, and `fd` is closed."""
+    """The socket `fd` of a predecessor, if it is bound to `address`; else None, and `fd` is closed."""
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
@@ -141,13 +122,18 @@ def adopt_udp(fd: int, address: Address, receive_buffer: int) -> UdpSocket | Non
 
 
 def _grow_receive_buffer(sock: socket.socket, wanted: int) -> int:
-    """Ask for `wanted` octets, by force where allowed; return what was granted (the kernel keeps twice that)."""
+    """Ask for `wanted` octets, by force where allowed; return what was granted (the kernel counts double)."""
     if wanted:
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
         except PermissionError:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+def _count(failures: dict[int, int], error: OSError) -> None:
+    code = error.errno or 0
+    failures[code] = failures.get(code, 0) + 1
 
 
 def _why(error: OSError, address: Address) -> str:
