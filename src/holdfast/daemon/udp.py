@@ -1,8 +1,8 @@
 """The node's one UDP socket: opened so that a restart finds it again, and never shared.
 
 Invariants: bound to the configured address and port, never an ephemeral one, and without address reuse (two
-owners would silently take each other's packets). It stays unconnected, so that no ICMP error can end a tunnel.
-Outer packets may be fragmented on the way (DF is off).
+owners would silently take each other's packets). It stays unconnected: no ICMP error can end a tunnel. Outer
+packets may be fragmented on the way (DF is off).
 """
 
 import errno
@@ -33,7 +33,7 @@ class ListenError(LocalError):
 class UdpSocket:
     """A bound, non-blocking UDP socket that reports nothing but datagrams and counts the rest.
 
-    `receive_buffer` is what the kernel granted, in octets; `send_failures` and `receive_failures` count by errno.
+    `receive_buffer` is what the kernel granted, in octets. The failures are counted by errno.
     """
 
     __slots__ = ("_sendto", "address", "receive_buffer", "receive_failures", "send_failures", "socket")

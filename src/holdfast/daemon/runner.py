@@ -1,0 +1,311 @@
+"""The runner: feeds the node with datagrams, deadlines and commits, and carries out its effects in order.
+
+One turn of the event loop reads a whole batch, runs its effects, submits all their writes to the journal as
+one group and arms one timer. Everything here runs in the event loop's thread.
+
+Invariants: effects of one lane happen in the order in which the node gave them. A `Persist` holds back the
+rest of its lane, and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
+`commit_failed`; of what waited, all that admits something is dropped and all that takes something away is
+done. No exception of the node's code ends the process.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
+
+from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.core.errors import LocalError
+from holdfast.daemon.effects import (
+    ERROR,
+    Address,
+    Effect,
+    Lane,
+    Log,
+    Persist,
+    Release,
+    Send,
+    Unwant,
+    Want,
+)
+from holdfast.daemon.udp import UdpSocket
+from holdfast.dataplane.contract import CONTROL, BadEntry, DataPlane, Entry
+from holdfast.dataplane.inbox import Inbox
+from holdfast.records import EndpointRecord
+from holdfast.records.writes import Hint, Save, Write
+
+COMMIT_LIMIT: Duration = 500 * MILLISECOND
+"""How long a lane waits for its commit: a new session is refused rather than kept hanging."""
+
+
+class Node(Protocol):
+    """What the runner needs of a node: inputs in, effects out. `daemon.node.Node` is the real one."""
+
+    def control(self, data: bytes, source: Address, now: Instant) -> Iterable[Effect]: ...
+    def ppp(self, key: int, payload: bytes, now: Instant) -> Iterable[Effect]: ...
+    def timer(self, now: Instant) -> Iterable[Effect]: ...
+    def deadline(self) -> Instant | None: ...
+    def commit_failed(self, lane: Lane, now: Instant) -> Iterable[Effect]: ...
+    def release(self, pool: str, address: str) -> None: ...
+
+
+class Handle(Protocol):
+    """A timer that can be taken back."""
+
+    def cancel(self) -> None: ...
+
+
+class Loop(Protocol):
+    """The part of an event loop that keeps time."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Handle: ...
+
+
+class WriteGroup:
+    """The writes of one turn, on their way to the disk, with the lanes that wait for them."""
+
+    __slots__ = ("barriers", "finished", "submitted_at")
+
+    def __init__(self, barriers: list[tuple[Lane, list[Effect]]], submitted_at: Instant) -> None:
+        self.barriers = barriers
+        self.submitted_at = submitted_at
+        self.finished = False
+
+
+Submit = Callable[[Sequence[Write], Callable[[LocalError | None], None]], None]
+"""Hands writes to the journal; the callback comes in the event loop's thread, None for success."""
+
+
+class Runner:
+    """Joins a node, a UDP socket, a data plane and a journal on one event loop."""
+
+    def __init__(
+        self,
+        node: Node,
+        udp: UdpSocket,
+        plane: DataPlane,
+        submit: Submit,
+        loop: Loop,
+        clock: Callable[[], Instant],
+        log: Callable[[Log], None],
+    ) -> None:
+        self._node = node
+        self._udp = udp
+        self._send = udp.send
+        self._plane = plane
+        self._submit = submit
+        self._loop = loop
+        self._clock = clock
+        self._log = log
+        self._inbox = Inbox()
+        self._held: dict[Lane, list[Effect]] = {}
+        self._writes: list[Write] = []
+        self._barriers: list[tuple[Lane, list[Effect]]] = []
+        self._groups: deque[WriteGroup] = deque()
+        self._owed: list[Release] = []
+        self._watchdog: Handle | None = None
+        self._timer: Handle | None = None
+        self._timer_at: Instant | None = None
+        self.datagrams = 0
+        self.faults = 0
+        self.commits = 0
+        self.commit_failures = 0
+
+    # Inputs: each is one turn.
+
+    def on_udp_readable(self) -> None:
+        """Feed the node with one batch of what has arrived; what is left brings the next turn."""
+        inbox = self._inbox
+        count = self._udp.read(inbox)
+        if not count:
+            return
+        self.datagrams += count
+        now = self._clock()
+        node = self._node
+        control, ppp = node.control, node.ppp
+        for key, data, source in self._plane.receive(inbox):
+            try:
+                self.run(control(data, source, now) if key == CONTROL else ppp(key, data, now))
+            except Exception as fault:  # noqa: BLE001 - the last line of defence: one datagram never ends the node
+                self._fault(fault)
+        self._end_turn(now)
+
+    def on_device_readable(self) -> None:
+        """Let the data plane forward what waits on its device."""
+        try:
+            self._plane.on_readable()
+        except Exception as fault:  # noqa: BLE001 - the last line of defence: one packet never ends the node
+            self._fault(fault)
+
+    def perform(self, step: Callable[[Instant], Iterable[Effect]]) -> None:
+        """Run one input of the node that is none of the above: a command of an operator, a restart."""
+        now = self._clock()
+        self._guarded(step, now)
+        self._end_turn(now)
+
+    def _on_deadline(self) -> None:
+        self._timer = self._timer_at = None
+        now = self._clock()
+        self._guarded(self._node.timer, now)
+        self._end_turn(now)
+
+    def _guarded(self, step: Callable[[Instant], Iterable[Effect]], now: Instant) -> None:
+        try:
+            self.run(step(now))
+        except Exception as fault:  # noqa: BLE001 - the last line of defence: nothing ends the node
+            self._fault(fault)
+
+    # Effects.
+
+    def run(self, effects: Iterable[Effect]) -> None:
+        """Carry out effects in order, as far as their lanes are not held back by a commit."""
+        held = self._held
+        entries: list[Entry] = []
+        for effect in effects:
+            if isinstance(effect, Log):
+                self._log(effect)
+                continue
+            if held and (queue := held.get(effect.lane)) is not None:
+                queue.append(effect)
+                continue
+            if isinstance(effect, Want):
+                entries.append(effect.entry)
+                continue
+            if entries:
+                self._install(entries)
+                entries = []
+            if isinstance(effect, Send):
+                self._send(effect.data, effect.to)
+            elif isinstance(effect, Persist):
+                self._writes.extend(effect.writes)
+                if _is_waited_for(effect.writes):
+                    held[effect.lane] = queue = []
+                    self._barriers.append((effect.lane, queue))
+            elif isinstance(effect, Unwant):
+                self._plane.remove((effect.key,))
+            elif isinstance(effect, Release):
+                self._node.release(effect.pool, effect.address)
+        if entries:
+            self._install(entries)
+
+    def _install(self, entries: list[Entry]) -> None:
+        try:
+            self._plane.install(entries)
+        except BadEntry:
+            for entry in entries:
+                try:
+                    self._plane.install((entry,))
+                except BadEntry as fault:
+                    self._fault(fault)
+
+    # Commits.
+
+    def _end_turn(self, now: Instant) -> None:
+        """Submit what the turn wants written, and move the timer if the next deadline came nearer."""
+        if self._writes:
+            self._commit(now)
+        at = self._node.deadline()
+        if at is not None and (self._timer_at is None or at < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self._loop.call_later(_seconds(at - now), self._on_deadline)
+
+    def _commit(self, now: Instant) -> None:
+        group = WriteGroup(self._barriers, now)
+        writes, self._writes, self._barriers = self._writes, [], []
+        self._groups.append(group)
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(_seconds(COMMIT_LIMIT), self._on_overdue)
+        self._submit(writes, partial(self._on_committed, group))
+
+    def _on_committed(self, group: WriteGroup, error: LocalError | None) -> None:
+        now = self._clock()
+        group.finished = True
+        while self._groups and self._groups[0].finished:
+            self._groups.popleft()
+        if error is None:
+            self.commits += 1
+            self._let_go(group)
+            owed, self._owed = self._owed, []
+            self.run(owed)
+        else:
+            self._fail(group, now)
+        self._end_turn(now)
+
+    def _let_go(self, group: WriteGroup) -> None:
+        held = self._held
+        for lane, queue in group.barriers:
+            if held.get(lane) is queue:  # otherwise its time was up, and the lane has gone on without it
+                del held[lane]
+                try:
+                    self.run(queue)
+                except Exception as fault:  # noqa: BLE001 - the last line of defence: one lane never ends another
+                    self._fault(fault)
+
+    def _on_overdue(self) -> None:
+        self._watchdog = None
+        now = self._clock()
+        for group in self._groups:
+            left = group.submitted_at + COMMIT_LIMIT - now
+            if left > 0:
+                self._watchdog = self._loop.call_later(_seconds(left), self._on_overdue)
+                break
+            self._fail(group, now)
+            group.barriers = []
+        self._end_turn(now)
+
+    def _fail(self, group: WriteGroup, now: Instant) -> None:
+        held = self._held
+        for lane, queue in group.barriers:
+            if held.get(lane) is queue:
+                del held[lane]
+                self.commit_failures += 1
+                self._take_away(queue)
+                self._guarded(partial(self._node.commit_failed, lane), now)
+
+    def _take_away(self, queue: list[Effect]) -> None:
+        """Of effects whose lane failed, do those that are right whatever else failed."""
+        for effect in queue:
+            if isinstance(effect, Unwant):
+                self._plane.remove((effect.key,))
+            elif isinstance(effect, Persist):
+                self._writes.extend(write for write in effect.writes if not isinstance(write, Save))
+            elif isinstance(effect, Release):
+                self._owed.append(effect)
+
+    def _fault(self, fault: Exception) -> None:
+        """Count and report what should not have happened."""
+        self.faults += 1
+        text = "".join(traceback.format_exception(fault))
+        self._log(Log("node.fault", {"error": type(fault).__name__, "traceback": text}, ERROR))
+
+    @property
+    def settled(self) -> bool:
+        """Whether every write that was asked for has been answered."""
+        return not self._groups and not self._writes
+
+    def counters(self) -> dict[str, int]:
+        """What the runner has seen, by name."""
+        return {
+            "datagrams": self.datagrams,
+            "internal_errors": self.faults,
+            "commits": self.commits,
+            "commit_failures": self.commit_failures,
+            "lanes_waiting": len(self._held),
+        }
+
+
+def _is_waited_for(writes: Sequence[Write]) -> bool:
+    """Hints and the endpoint's own record ride along; nobody waits for them."""
+    return any(
+        not isinstance(write, Hint)
+        and not (isinstance(write, Save) and isinstance(write.record, EndpointRecord))
+        for write in writes
+    )
+
+
+def _seconds(wait: Duration) -> float:
+    """As the event loop counts: whole milliseconds, rounded up, so that a timer never comes too early."""
+    return max(0, -(-wait // MILLISECOND)) * MILLISECOND / SECOND
