@@ -60,6 +60,12 @@ class IdPool:
         used.add(i)
         return i
 
+    def peek(self) -> int:
+        """An id that is free now, not taken: for a refusal, which needs one that names nothing (RFC 2661 4.4.4)."""
+        i = self.allocate()
+        self._used.discard(i)
+        return i
+
     def free(self, i: int) -> None:
         """Give an id back; it is not handed out again soon."""
         if i in self._used:

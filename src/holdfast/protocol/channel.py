@@ -1,0 +1,253 @@
+"""Reliable delivery of control messages (RFC 2661 5.8 and appendix A).
+
+Invariants: `ns` is the next number to send, `nr` the next one expected; a ZLB takes no number (V2-74). At most
+min(cwnd, peer's window) messages are unacknowledged. A retransmission carries the same Ns and the current Nr (V2-75).
+What is received in order is delivered once. While `held`, messages queue and nothing new is sent (T-8).
+
+The channel appends finished datagrams to `out`; its owner sends them after writing what must be written first.
+"""
+
+from collections import deque
+
+from holdfast.core import seq
+from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.protocol.settings import ChannelSettings
+from holdfast.wire.header import control_header
+
+DEFAULT_PEER_WINDOW = 4
+"""Receive window of a peer that sent no AVP 10 (RFC 2661 4.4.3)."""
+
+NO_QUEUE_AFTER_ZERO_RESET: Duration = 30 * SECOND
+"""After a reset to 0/0 stale packets look new: out-of-order ones are not queued for this long (T-11)."""
+
+STALE_ACK_INTERVAL: Duration = 100 * MILLISECOND
+"""Duplicates from further back than the window are acknowledged no more often than this (T-12)."""
+
+
+class Outcome:
+    """What `receive` made of a datagram (constants, not an enum: this is the receive path)."""
+
+    DELIVER = 0
+    ACKNOWLEDGEMENT = 1
+    DUPLICATE = 2
+    EARLY = 3
+    BAD_NR = 4
+
+
+class ControlChannel:
+    """One tunnel's ordered, reliable message stream; the tunnel gives it the peer's tunnel id once known."""
+
+    __slots__ = (
+        "_ack_due",
+        "_avoidance",
+        "_early",
+        "_interval",
+        "_no_queue_until",
+        "_settings",
+        "_stale_ack_at",
+        "_unacked",
+        "_waiting",
+        "acked",
+        "attempts",
+        "cwnd",
+        "held",
+        "nr",
+        "ns",
+        "out",
+        "peer_tunnel_id",
+        "peer_window",
+        "retransmissions",
+        "retransmit_at",
+        "ssthresh",
+        "unacked_since",
+    )
+
+    def __init__(self, settings: ChannelSettings, peer_tunnel_id: int = 0) -> None:
+        self._settings = settings
+        self.peer_tunnel_id = peer_tunnel_id
+        self.peer_window = DEFAULT_PEER_WINDOW
+        self.held = False
+        self.out: list[bytes] = []
+        self.retransmissions = 0
+        self._no_queue_until: Instant = 0
+        self.reset(0, 0, 0)
+        self._no_queue_until = 0
+
+    def reset(self, ns: int, nr: int, now: Instant) -> None:
+        """Empty both windows and start again at `ns` and `nr` (RFC 4951 3.2.2; F-40): nothing queued is carried over."""
+        self.ns = self.acked = ns
+        self.nr = nr
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._unacked: deque[tuple[int, int, bytes]] = deque()
+        self._early: dict[int, tuple[int, bytes]] = {}
+        self._ack_due = False
+        self._stale_ack_at: Instant = 0
+        self.retransmit_at: Instant | None = None
+        self.unacked_since: Instant | None = None
+        self.attempts = 0
+        self._interval = self._settings.initial
+        self.cwnd = 1
+        self.ssthresh = self.peer_window
+        self._avoidance = 0
+        if ns == 0 and nr == 0:
+            self._no_queue_until = now + NO_QUEUE_AFTER_ZERO_RESET
+
+    def set_peer_window(self, window: int) -> None:
+        """The peer's Receive Window Size."""
+        self.peer_window = self.ssthresh = window
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything sent has been acknowledged and nothing waits."""
+        return not self._unacked and not self._waiting
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the configured number of time-outs passed without an acknowledgement (V2-77)."""
+        return self.attempts >= self._settings.attempts
+
+    def send(self, session_id: int, body: bytes, now: Instant) -> None:
+        """Send a message, or queue it behind the window."""
+        self._waiting.append((session_id, body))
+        self._pump(now)
+
+    def _pump(self, now: Instant) -> None:
+        waiting, unacked = self._waiting, self._unacked
+        limit = min(self.cwnd, self.peer_window)
+        while waiting and len(unacked) < limit and not self.held:
+            session_id, body = waiting.popleft()
+            ns = self.ns
+            unacked.append((ns, session_id, body))
+            self.ns = seq.succ(ns)
+            self._emit(ns, session_id, body)
+            if self.retransmit_at is None:
+                self.unacked_since = now
+                self.retransmit_at = now + self._interval
+
+    def _emit(self, ns: int, session_id: int, body: bytes) -> None:
+        self.out.append(control_header(self.peer_tunnel_id, session_id, ns, self.nr, len(body)) + body)
+        self._ack_due = False
+
+    def release(self, now: Instant) -> None:
+        """Let a held channel speak."""
+        self.held = False
+        self._pump(now)
+
+    def receive(self, session_id: int, ns: int, nr: int, body: bytes, now: Instant) -> int:
+        """Take in one message; `Outcome.DELIVER` means that it is the next one and is the caller's to process.
+
+        After DELIVER the caller also drains `next_early`. Every outcome but BAD_NR has used `nr`.
+        """
+        if not seq.in_window(nr, self.acked, self.ns):
+            if not seq.before(nr, self.acked):
+                return Outcome.BAD_NR
+        elif nr != self.acked:
+            self._acknowledged(nr, now)
+        if not body:
+            return Outcome.ACKNOWLEDGEMENT
+        if ns == self.nr:
+            self.nr = seq.succ(ns)
+            self._ack_due = True
+            return Outcome.DELIVER
+        ahead = seq.distance(self.nr, ns)
+        if ahead >= seq.HALF:
+            self._acknowledge_duplicate(seq.MODULUS - ahead, now)
+            return Outcome.DUPLICATE
+        if ahead < self._settings.receive_window and now >= self._no_queue_until:
+            self._early[ns] = (session_id, body)
+        self._ack_due = True
+        return Outcome.EARLY
+
+    def next_early(self) -> tuple[int, bytes] | None:
+        """The next message (session id, body) that had come too early and whose turn it is now."""
+        if not self._early:
+            return None
+        found = self._early.pop(self.nr, None)
+        if found is not None:
+            self.nr = seq.succ(self.nr)
+            self._ack_due = True
+        return found
+
+    def _acknowledge_duplicate(self, behind: int, now: Instant) -> None:
+        if behind > self._settings.receive_window:
+            if now < self._stale_ack_at:
+                return
+            self._stale_ack_at = now + STALE_ACK_INTERVAL
+        self._ack_due = True
+
+    def _acknowledged(self, nr: int, now: Instant) -> None:
+        unacked = self._unacked
+        for _ in range(seq.distance(self.acked, nr)):
+            unacked.popleft()
+            self._grow()
+        self.acked = nr
+        self.attempts = 0
+        self._interval = self._settings.initial
+        if unacked:
+            self.unacked_since = now
+            self.retransmit_at = now + self._interval
+        else:
+            self.unacked_since = self.retransmit_at = None
+
+    def _grow(self) -> None:
+        """Slow start up to ssthresh, then one message more per window acknowledged (RFC 2661 appendix A)."""
+        if self.cwnd < self.ssthresh:
+            self.cwnd += 1
+        elif self.cwnd < self.peer_window:
+            self._avoidance += 1
+            if self._avoidance >= self.cwnd:
+                self._avoidance = 0
+                self.cwnd += 1
+
+    def finish(self, now: Instant) -> None:
+        """After a datagram has been processed: send what the window now admits, else a ZLB if one is due."""
+        if self._waiting:
+            self._pump(now)
+        if self._ack_due:
+            self._ack_due = False
+            self.out.append(control_header(self.peer_tunnel_id, 0, self.ns, self.nr, 0))
+
+    def drop_waiting(self) -> None:
+        """Forget what has not been sent yet (before a StopCCN, which makes it pointless)."""
+        self._waiting.clear()
+
+    def silence(self) -> None:
+        """Send nothing more but acknowledgements: the peer has said StopCCN."""
+        self._waiting.clear()
+        self._unacked.clear()
+        self.acked = self.ns
+        self.unacked_since = self.retransmit_at = None
+
+    def timed_out(self, now: Instant) -> None:
+        """The retransmission time has come: send the oldest unacknowledged message again, with back-off (V2-76).
+
+        After the last attempt (`exhausted`) nothing is sent: the owner gives up, or calls `retransmit` because the
+        peer may still return within its Recovery Time (F-51, F-53).
+        """
+        if not self._unacked:
+            self.retransmit_at = None
+            return
+        self.attempts += 1
+        self.ssthresh = max(self.cwnd // 2, 1)
+        self.cwnd = 1
+        self._avoidance = 0
+        self._interval = min(self._interval * 2, self._settings.cap)
+        self.retransmit_at = now + self._interval
+        if not self.exhausted:
+            self.retransmit()
+
+    def retransmit(self) -> None:
+        """Send the oldest unacknowledged message again, now."""
+        if self._unacked:
+            self.retransmissions += 1
+            self._emit(*self._unacked[0])
+
+    def give_up_at(self) -> Instant | None:
+        """When the current silence will have exhausted every attempt (the base RFC's control-channel time-out)."""
+        if self.unacked_since is None:
+            return None
+        total, interval = 0, self._settings.initial
+        for _ in range(self._settings.attempts):
+            total += interval
+            interval = min(interval * 2, self._settings.cap)
+        return self.unacked_since + total

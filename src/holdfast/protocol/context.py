@@ -1,0 +1,150 @@
+"""What the parts of one endpoint share: tunnels, settings, chance, and the effects of the input in progress.
+
+Invariant: effects are in the order in which they must be carried out; a tunnel's datagrams are appended after
+everything else that the input caused (`flush`), so records are written before anything that depends on them is said.
+"""
+
+from collections.abc import Callable
+
+from holdfast.core.clock import Instant
+from holdfast.core.counters import Counter
+from holdfast.core.deadlines import Deadlines
+from holdfast.core.ids import IdPool, RandomBytes
+from holdfast.protocol.channel import ControlChannel
+from holdfast.protocol.effects import Address, Effect, Send, Trace
+from holdfast.protocol.limits import TokenBucket
+from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
+from holdfast.protocol.tunnel import Tunnel, TunnelState
+from holdfast.records import Side, TunnelRecord
+
+
+class Context:
+    """The registry of one endpoint. `admitting` is False while the journal cannot write."""
+
+    __slots__ = (
+        "admitting",
+        "by_sccrq",
+        "call_serial",
+        "counters",
+        "deadlines",
+        "effects",
+        "find_peer",
+        "half_open",
+        "random",
+        "recovering",
+        "recovery_queue",
+        "sccrq_limit",
+        "settings",
+        "tunnel_ids",
+        "tunnels",
+        "utc_us",
+    )
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        find_peer: FindPeer,
+        random: RandomBytes,
+        utc_us: Callable[[], int],
+    ) -> None:
+        self.settings = settings
+        self.find_peer = find_peer
+        self.random = random
+        self.utc_us = utc_us
+        self.tunnels: dict[int, Tunnel] = {}
+        self.by_sccrq: dict[tuple[Address, int], int] = {}
+        self.tunnel_ids = IdPool(random)
+        self.deadlines: Deadlines[int] = Deadlines()
+        self.effects: list[Effect] = []
+        self.counters: dict[Counter, int] = dict.fromkeys(Counter, 0)
+        self.sccrq_limit = TokenBucket(settings.sccrq_per_second)
+        self.half_open: set[int] = set()
+        self.admitting = True
+        self.call_serial = int.from_bytes(random(4), "big")
+        self.recovering: set[int] = set()
+        self.recovery_queue: list[int] = []
+
+    def emit(self, effect: Effect) -> None:
+        """Append an effect of the input in progress."""
+        self.effects.append(effect)
+
+    def trace(self, event: str, level: str = "info", **fields: object) -> None:
+        """Append a log line."""
+        self.effects.append(Trace(event, fields, level))
+
+    def count(self, counter: Counter, n: int = 1) -> None:
+        """Count."""
+        self.counters[counter] += n
+
+    def flush(self, tunnel: Tunnel) -> None:
+        """Turn what the tunnel's channel wants sent into effects, and note its next deadline."""
+        out = tunnel.channel.out
+        if out:
+            lane, to = tunnel.local_id, tunnel.peer_address
+            effects = self.effects
+            for data in out:
+                effects.append(Send(lane, data, to))  # the receive path: mostly one datagram
+            self.counters[Counter.TX_CONTROL] += len(out)
+            out.clear()
+        if tunnel.local_id in self.tunnels:
+            self.deadlines.set(tunnel.local_id, tunnel.deadline())
+
+    def new_tunnel(
+        self, peer: PeerSettings, address: Address, *, initiator: bool, side: Side, now: Instant
+    ) -> Tunnel:
+        """Make and register a tunnel that is being set up, as half-open. Raises IdsExhausted."""
+        tunnel = Tunnel(
+            self.tunnel_ids.allocate(),
+            peer,
+            address,
+            ControlChannel(self.settings.channel),
+            IdPool(self.random),
+            initiator=initiator,
+            side=side,
+            state=TunnelState.WAIT_REPLY if initiator else TunnelState.WAIT_CONNECT,
+        )
+        tunnel.end_at = now + self.settings.setup_timeout
+        self.tunnels[tunnel.local_id] = tunnel
+        if not initiator:
+            self.half_open.add(tunnel.local_id)
+        return tunnel
+
+    def restored_tunnel(self, record: TunnelRecord, peer: PeerSettings) -> Tunnel:
+        """Register a tunnel from its record, as established."""
+        tunnel = Tunnel(
+            record.local_id,
+            peer,
+            (record.peer_address, record.peer_port),
+            ControlChannel(self.settings.channel, record.peer_id),
+            IdPool(self.random),
+            initiator=record.initiator,
+            side=record.side,
+            state=TunnelState.ESTABLISHED,
+        )
+        tunnel.peer_id = record.peer_id
+        tunnel.peer_host_name = record.peer_host_name
+        tunnel.local_failover = record.local_failover
+        tunnel.peer_failover = record.peer_failover
+        tunnel.peer_framing, tunnel.peer_bearer = record.peer_framing, record.peer_bearer
+        tunnel.established_utc_us = record.established_utc_us
+        tunnel.recorded = True
+        tunnel.channel.set_peer_window(record.peer_window)
+        tunnel.channel.ns = tunnel.channel.acked = record.acked
+        tunnel.channel.nr = record.nr
+        self.tunnels[record.local_id] = tunnel
+        return tunnel
+
+    def remove(self, tunnel: Tunnel) -> None:
+        """Forget a tunnel and free its id."""
+        if self.tunnels.pop(tunnel.local_id, None) is None:
+            return
+        self.half_open.discard(tunnel.local_id)
+        key = (tunnel.peer_address, tunnel.peer_id)
+        if self.by_sccrq.get(key) == tunnel.local_id:
+            del self.by_sccrq[key]
+        self.deadlines.set(tunnel.local_id, None)
+        self.tunnel_ids.free(tunnel.local_id)
+
+    def established(self) -> list[Tunnel]:
+        """Ordinary tunnels that are up (also while they are being recovered)."""
+        return [t for t in self.tunnels.values() if t.established and not t.is_recovery]

@@ -1,0 +1,41 @@
+"""What both roles of a recovery share (RFC 4951 3.2): the control channel reset and its consequences.
+
+`recovery_endpoint` recovers tunnels after a failure of our own; `remote_endpoint` answers a peer that does so.
+"""
+
+from holdfast.core.clock import Instant
+from holdfast.protocol import calls, sync
+from holdfast.protocol.context import Context
+from holdfast.protocol.effects import Recovery, RecoveryPhase
+from holdfast.protocol.tunnel import Tunnel
+from holdfast.records import FailoverCapability
+
+RECOVERY_ENDPOINT = "recovery-endpoint"
+REMOTE_ENDPOINT = "remote-endpoint"
+
+
+def capable(local: FailoverCapability | None, peer: FailoverCapability | None) -> bool:
+    """Whether a control channel failure can be recovered: both sides said C=1 before it (F-30, T-24)."""
+    return local is not None and peer is not None and local.control and peer.control
+
+
+def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
+    """Control channel reset (3.2.2) and step I of 3.3: flush, renumber, clear what was half-made (F-40, F-58)."""
+    old.channel.reset(ns, nr, now)
+    old.clear_at = None
+    old.postponed = False
+    old.hello_at = now + ctx.settings.hello_interval
+    old.sync = None
+    for session in old.sessions.values():
+        session.queries = 0
+        session.requeried = False
+    calls.purge(ctx, old)
+
+
+def resume(ctx: Context, old: Tunnel, role: str, now: Instant) -> None:
+    """Both ends have reset: speak on the old tunnel, ask about its sessions, place the calls that waited."""
+    ctx.emit(Recovery(old.local_id, role, RecoveryPhase.CONFIRMED))
+    sync.start(ctx, old, role, now)
+    calls.request_waiting(ctx, old, now)
+    old.channel.release(now)
+    ctx.flush(old)

@@ -1,0 +1,66 @@
+"""What the protocol needs to know from the configuration, as plain values in the units it works in."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from holdfast.core.clock import SECOND, Duration
+
+
+class ChannelSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Reliable delivery (RFC 2661 5.8). `attempts` counts time-out intervals: 5 of them make 31 s (V2-187)."""
+
+    receive_window: int = 16
+    initial: Duration = 1 * SECOND
+    cap: Duration = 16 * SECOND
+    attempts: int = 5
+
+
+class FailoverSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """RFC 4951. `strict_discard` and `additive` choose the other reading of T-4 and T-5."""
+
+    advertise: bool = True
+    recovery_time_ms: int = 60_000
+    peer_recovery_cap: Duration = 300 * SECOND
+    require_secret: bool = True
+    strict_discard: bool = False
+    additive: bool = False
+    suggest_sequence: bool = True
+    give_up: Duration = 31 * SECOND
+    setup_timeout: Duration = 5 * SECOND
+    parallel: int = 64
+    query_timeout: Duration = 10 * SECOND
+    query_tries: int = 3
+
+
+class EndpointSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One node's control protocol."""
+
+    host_name: str
+    local_address: str
+    local_port: int = 1701
+    vendor_name: str = "holdfast"
+    channel: ChannelSettings = ChannelSettings()
+    failover: FailoverSettings = FailoverSettings()
+    hello_interval: Duration = 60 * SECOND
+    setup_timeout: Duration = 30 * SECOND
+    linger: Duration = 31 * SECOND
+    accept_tunnels: bool = True
+    max_tunnels: int = 10_000
+    max_half_open: int = 1_000
+    max_sessions_per_tunnel: int = 60_000
+    sccrq_per_second: int = 2_000
+
+
+class PeerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One configured peer. `recovery_addresses` may recover its tunnels too (F-S2); `host_name` "" accepts any."""
+
+    name: str
+    secret: bytes = b""
+    host_name: str = ""
+    recovery_addresses: tuple[str, ...] = ()
+
+
+FindPeer: TypeAlias = Callable[[str, str], PeerSettings | None]
+"""The configured peer for a source address and a Host Name, or None: not authorised."""
