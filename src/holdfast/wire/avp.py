@@ -111,7 +111,7 @@ def _from_utf8(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError as e:
-        raise Malformed("UTF-8 text", e.start) from e
+        raise Malformed("its text, which is not UTF-8", e.start) from e
 
 
 class EncodedAvp(msgspec.Struct, frozen=True, gc=False):
@@ -200,7 +200,7 @@ class Avp(Generic[T]):
         """Encode `value`. Raises LocalError for one that may not be sent."""
         try:
             data = self.layout.encode(value)
-        except (struct.error, UnicodeEncodeError) as e:
+        except (struct.error, ValueError) as e:
             raise LocalError(f"{self}: {value!r} cannot be encoded") from e
         if len(data) not in self.sizes or (self.valid is not None and not self.valid(value)):
             raise LocalError(f"{self}: {value!r} may not be sent")
@@ -214,10 +214,10 @@ class Avp(Generic[T]):
     def decode(self, value: bytes) -> T:
         """The value of a received AVP. Raises Malformed if it has a wrong length, layout or range."""
         if len(value) not in self.sizes:
-            raise Malformed(f"length of {self}", 0, self.sizes.start, len(value))
+            raise Malformed("its length", 0, self.sizes.start, len(value))
         decoded = self.layout.decode(value)
         if self.valid is not None and not self.valid(decoded):
-            raise Malformed(f"value of {self}", 0)
+            raise Malformed("its value", 0)
         return decoded
 
 

@@ -6,7 +6,7 @@ message whose known AVPs do not carry exactly the M bit of RFC 2661); of a peer'
 """
 
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ from holdfast.wire.avp import (
 )
 from holdfast.wire.codes import Msg
 
+T = TypeVar("T")
+
 VERSION_1_0: Final = 0x0100
 """Protocol Version of L2TPv2: version 1, revision 0 (RFC 2661 4.4.3)."""
 
@@ -40,10 +42,10 @@ ACCESS_LINE: Final = 3561
 
 
 class ResultCode(msgspec.Struct, frozen=True, gc=False):
-    """Why a tunnel or session ends; `error` is None when the peer sent none. Encoded as short as it can be."""
+    """Why a tunnel or session ends: `StopCcn` or `Cdn`, `General`, words. Encoded as short as it can be."""
 
     result: int
-    error: int | None = None
+    error: int = 0
     text: str = ""
 
 
@@ -136,9 +138,9 @@ def _decode_result(value: bytes) -> ResultCode:
 
 
 def _encode_result(code: ResultCode) -> bytes:
-    if code.error is None and not code.text:
+    if not code.error and not code.text:
         return _WORD.pack(code.result)
-    return _WORD.pack(code.result) + _WORD.pack(code.error or 0) + code.text[:TEXT_LIMIT].encode()
+    return _WORD.pack(code.result) + _WORD.pack(code.error) + code.text[:TEXT_LIMIT].encode()
 
 
 def _decode_q931(value: bytes) -> Q931Cause:
@@ -170,8 +172,8 @@ def _encode_failover(cap: FailoverCap) -> bytes:
     return _FAILOVER.pack(bits, cap.recovery_time_ms if cap.control else 0)
 
 
-def _nonzero(value: int) -> bool:
-    return value != 0
+def _first_of_four(value: int) -> bytes:
+    return bytes((value, 0, 0, 0))
 
 
 def _is_octet(value: int) -> bool:
@@ -231,10 +233,10 @@ FIRMWARE_REVISION = Avp(6, "Firmware Revision", _U16, "2661 4.4.3", m=False, opt
 HOST_NAME = Avp(7, "Host Name", ascii_text(1), "2661 4.4.3", m=True, h=False, required=_SET_UP)
 VENDOR_NAME = Avp(8, "Vendor Name", utf8_text(), "2661 4.4.3", m=False, optional=_SET_UP)
 ASSIGNED_TUNNEL_ID = Avp(
-    9, "Assigned Tunnel ID", _U16, "2661 4.4.3", m=True, required=_SET_UP | {Msg.STOPCCN}, valid=_nonzero
+    9, "Assigned Tunnel ID", _U16, "2661 4.4.3", m=True, required=_SET_UP | {Msg.STOPCCN}, valid=bool
 )
 RECEIVE_WINDOW_SIZE = Avp(
-    10, "Receive Window Size", _U16, "2661 4.4.3", m=True, h=False, optional=_SET_UP, valid=_nonzero
+    10, "Receive Window Size", _U16, "2661 4.4.3", m=True, h=False, optional=_SET_UP, valid=bool
 )
 CHALLENGE = Avp(11, "Challenge", octets(1), "2661 4.4.3", m=True, optional=_SET_UP)
 CHALLENGE_RESPONSE = Avp(
@@ -242,7 +244,7 @@ CHALLENGE_RESPONSE = Avp(
 )
 
 ASSIGNED_SESSION_ID = Avp(
-    14, "Assigned Session ID", _U16, "2661 4.4.4", m=True, required=_CALLS | _CDN, valid=_nonzero
+    14, "Assigned Session ID", _U16, "2661 4.4.4", m=True, required=_CALLS | _CDN, valid=bool
 )
 CALL_SERIAL_NUMBER = Avp(15, "Call Serial Number", _U32, "2661 4.4.4", m=True, required=_REQUESTS)
 MINIMUM_BPS = Avp(16, "Minimum BPS", _U32, "2661 4.4.4", m=True, required=_OCRQ)
@@ -310,12 +312,32 @@ CONNECT_SPEED_UPDATE_ENABLE = Avp(
 )
 
 
-def _access_line(type: int, name: str, layout: Layout[Any], section: str) -> Avp[Any]:
+def _access_line(type: int, name: str, section: str, layout: Layout[T]) -> Avp[T]:
     return Avp(type, name, layout, f"5515 {section}", m=False, optional=_ICRQ, vendor=ACCESS_LINE)
 
 
-AGENT_CIRCUIT_ID: Final[Avp[bytes]] = _access_line(1, "Agent-Circuit-Id", octets(2, 63), "5.1")
-AGENT_REMOTE_ID: Final[Avp[bytes]] = _access_line(2, "Agent-Remote-Id", octets(2, 63), "5.2")
+_LINE_ID = octets(2, 63)
+_LINE_TYPE = fixed("u8, 3 reserved octets", 4, lambda value: value[0], _first_of_four)
+
+AGENT_CIRCUIT_ID = _access_line(1, "Agent-Circuit-Id", "5.1", _LINE_ID)
+AGENT_REMOTE_ID = _access_line(2, "Agent-Remote-Id", "5.2", _LINE_ID)
+ACTUAL_RATE_UP = _access_line(129, "Actual-Data-Rate-Upstream", "5.3", _U64)
+ACTUAL_RATE_DOWN = _access_line(130, "Actual-Data-Rate-Downstream", "5.4", _U64)
+MINIMUM_RATE_UP = _access_line(131, "Minimum-Data-Rate-Upstream", "5.5", _U64)
+MINIMUM_RATE_DOWN = _access_line(132, "Minimum-Data-Rate-Downstream", "5.6", _U64)
+ATTAINABLE_RATE_UP = _access_line(133, "Attainable-Data-Rate-Upstream", "5.7", _U64)
+ATTAINABLE_RATE_DOWN = _access_line(134, "Attainable-Data-Rate-Downstream", "5.8", _U64)
+MAXIMUM_RATE_UP = _access_line(135, "Maximum-Data-Rate-Upstream", "5.9", _U64)
+MAXIMUM_RATE_DOWN = _access_line(136, "Maximum-Data-Rate-Downstream", "5.10", _U64)
+LOW_POWER_RATE_UP = _access_line(137, "Minimum-Data-Rate-Upstream-Low-Power", "5.11", _U64)
+LOW_POWER_RATE_DOWN = _access_line(138, "Minimum-Data-Rate-Downstream-Low-Power", "5.12", _U64)
+MAXIMUM_DELAY_UP = _access_line(139, "Maximum-Interleaving-Delay-Upstream", "5.13", _U32)
+ACTUAL_DELAY_UP = _access_line(140, "Actual-Interleaving-Delay-Upstream", "5.14", _U32)
+MAXIMUM_DELAY_DOWN = _access_line(141, "Maximum-Interleaving-Delay-Downstream", "5.15", _U32)
+ACTUAL_DELAY_DOWN = _access_line(142, "Actual-Interleaving-Delay-Downstream", "5.16", _U32)
+LOOP_ENCAPSULATION = _access_line(144, "Access-Loop-Encapsulation", "5.17", octets(3, 3))
+ACCESS_LINE_TYPE = _access_line(145, "ANCP Access Line Type", "5.18", _LINE_TYPE)
+IWF_SESSION = _access_line(254, "IWF-Session", "5.19", _U32)
 
 ENTRIES: Final[tuple[Avp[Any], ...]] = tuple(e for e in list(globals().values()) if isinstance(e, Avp))
 """Every entry, in the order of declaration."""
