@@ -1,0 +1,166 @@
+"""The journal of one node: an SQLite file in WAL mode, written by a thread of its own.
+
+Invariants: one owner at a time; what was answered with success is there after SIGKILL, and with
+`synchronous="full"` after a power cut; the file and its companions are readable by their owner only; no
+record is ever thrown away because it cannot be read.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from holdfast.core.errors import LocalError
+from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records.writes import Write
+from holdfast.state.codec import encode
+from holdfast.state.database import Synchronous, connect, create_private
+from holdfast.state.errors import JournalDamaged, JournalError, JournalLocked, JournalNewer, journal_error
+from holdfast.state.histogram import Histogram
+from holdfast.state.lock import OwnerLock
+from holdfast.state.reader import Image, read
+from holdfast.state.saved import Kind, Quarantined, Saved
+from holdfast.state.schema import prepare
+from holdfast.state.writer import USUAL_PACE, Deliver, Done, OnHealth, Pace, Submission, Writer
+
+__all__ = [
+    "Deliver",
+    "Done",
+    "Journal",
+    "JournalDamaged",
+    "JournalError",
+    "JournalLocked",
+    "JournalNewer",
+    "OnHealth",
+    "Pace",
+    "Saved",
+    "Synchronous",
+]
+
+
+def answer_here(waiting: list[Done], error: JournalError | None) -> None:
+    """The plain way of delivery: each `done` is called in the writer's thread."""
+    for done in waiting:
+        done(error)
+
+
+def ignore_health(_: JournalError | None) -> None:
+    """For owners that do not care."""
+
+
+class Journal:
+    """An open journal. `submit` may be called from any thread, the rest from the thread that opened it."""
+
+    def __init__(self, lock: OwnerLock, writer: Writer, saved: Saved) -> None:
+        self._lock: OwnerLock | None = lock
+        self._writer = writer
+        self._saved: Saved | None = saved
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        synchronous: Synchronous = "full",
+        deliver: Deliver = answer_here,
+        on_health: OnHealth = ignore_health,
+        pace: Pace = USUAL_PACE,
+    ) -> "Journal":
+        """Become the owner of the journal at `path`, creating it if there is none, and read what it holds.
+
+        Raises JournalLocked, JournalNewer, JournalDamaged, or JournalError. After an error nothing is held.
+        """
+        lock = OwnerLock.take(path)
+        try:
+            connection, image = _open(path, synchronous)
+        except JournalError:
+            lock.release()
+            raise
+        writer = Writer(
+            path,
+            connection,
+            image.slots,
+            synchronous=synchronous,
+            deliver=deliver,
+            on_health=on_health,
+            pace=pace,
+        )
+        writer.start()
+        if image.rejected:
+            writer.submit(Submission(image.rejected, None))
+        return cls(lock, writer, image.saved)
+
+    def load(self) -> Saved:
+        """What was recorded when the journal was opened. Once: the journal keeps no copy."""
+        saved, self._saved = self._saved, None
+        if saved is None:
+            raise LocalError("the journal was loaded before")
+        return saved
+
+    def submit(self, writes: Sequence[Write], done: Done | None = None) -> None:
+        """Queue writes for the next commit, after all that were submitted before; `done` hears how it went.
+
+        Without `done`, and if there are only hints, nobody waits: they ride along in the next commit or
+        make one after a second. When the journal cannot write, `done` gets the error at once and new
+        records are not written; deletions and hints are kept and written when it can.
+        """
+        self._writer.submit(Submission(writes, done))
+
+    def quarantine(self, record: TunnelRecord | SessionRecord | EndpointRecord, reason: str) -> None:
+        """Set a loaded record aside that turned out to be unusable: it stays in the file and is shown."""
+        self._writer.submit(Submission([_quarantined(record, reason)], None))
+
+    @property
+    def failure(self) -> JournalError | None:
+        """Why the journal cannot write at present; None while it can."""
+        return self._writer.failure
+
+    @property
+    def latency(self) -> Histogram:
+        """Durations of all commits that succeeded."""
+        return self._writer.latency
+
+    @property
+    def rows_written(self) -> int:
+        """Rows put or deleted by all commits."""
+        return self._writer.rows_written
+
+    def close(self) -> None:
+        """Commit what waits and give up ownership. A second call does nothing."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            self._writer.close()
+            lock.release()
+
+
+def _open(path: Path, synchronous: Synchronous) -> tuple[sqlite3.Connection, Image]:
+    create_private(path)
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = connect(path, synchronous)
+        prepare(connection, path)
+        return connection, read(connection)
+    except sqlite3.Error as error:
+        _close(connection)
+        raise journal_error(path, error) from error
+    except JournalError:
+        _close(connection)
+        raise
+
+
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        connection.close()
+
+
+def _quarantined(record: TunnelRecord | SessionRecord | EndpointRecord, reason: str) -> Quarantined:
+    if isinstance(record, SessionRecord):
+        return Quarantined(
+            kind=Kind.SESSION,
+            reason=reason,
+            body=encode(record),
+            tunnel_id=record.tunnel_id,
+            session_id=record.local_id,
+        )
+    if isinstance(record, TunnelRecord):
+        return Quarantined(kind=Kind.TUNNEL, reason=reason, body=encode(record), tunnel_id=record.local_id)
+    return Quarantined(kind=Kind.ENDPOINT, reason=reason, body=encode(record))
