@@ -1,7 +1,7 @@
 """Tunnel authentication: CHAP-MD5 over the Challenge and Challenge Response AVPs (RFC 2661 4.4.3, 5.1.1).
 
-The id in the digest is the type of the message that carries the *response* (V2-188), not of the one that carried
-the challenge.
+The id in the digest is the type of the message that carries the *response* (V2-188), not of the one that
+carried the challenge.
 """
 
 from hashlib import md5

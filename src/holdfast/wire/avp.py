@@ -1,10 +1,10 @@
 """What an AVP is: how its value is laid out, its M and H bits, the messages it belongs to (RFC 2661 4.1).
 
-An `Avp` is declared once, in `wire.dictionary`, and is all that anyone knows of it: calling it encodes a value,
-`wire.messages` decodes by it, the generated documents list it.
+An `Avp` is declared once, in `wire.dictionary`, and is all that anyone knows of it: calling it encodes a
+value, `wire.messages` decodes by it, the generated documents list it.
 
-Invariant: `Layout.decode` is given only values whose length lies in `Layout.sizes`, must use all of it, and raises
-nothing but Malformed; `decode(encode(v)) == v` for every value that `encode` accepts.
+Invariant: `Layout.decode` is given only values whose length lies in `Layout.sizes`, must use all of it, and
+raises nothing but Malformed; `decode(encode(v)) == v` for every value that `encode` accepts.
 """
 
 import struct
@@ -63,7 +63,7 @@ def octets(low: int = 0, high: int = MAX_VALUE) -> Layout[bytes]:
 
 
 def ascii_text(low: int = 0, high: int = MAX_VALUE) -> Layout[str]:
-    """Text that is ASCII by its RFC. Other octets are kept one to one, as Latin-1: a peer's name stays itself."""
+    """ASCII text. Other octets are kept one to one, as Latin-1: a peer's name stays itself."""
     return Layout("ASCII", range(low, high + 1), _from_latin1, _to_latin1)
 
 
@@ -122,7 +122,7 @@ class EncodedAvp(msgspec.Struct, frozen=True, gc=False):
 
 
 class RawAvp(msgspec.Struct, frozen=True, gc=False):
-    """An AVP of a peer that the dictionary does not know, or whose reserved bits say that we do not (V2-20)."""
+    """A peer's AVP that the dictionary does not know, or whose reserved bits are set (V2-20)."""
 
     flags: int
     vendor: int
@@ -139,7 +139,7 @@ class RawAvp(msgspec.Struct, frozen=True, gc=False):
 
 
 class Avp(Generic[T]):
-    """One entry of the dictionary. Compared by identity; `key` is unique: the type, with the vendor above it."""
+    """One entry of the dictionary. Its `key` is unique: the type, with the vendor above it."""
 
     __slots__ = (
         "_head",
@@ -173,7 +173,7 @@ class Avp(Generic[T]):
         valid: Callable[[T], bool] | None = None,
         vendor: int = 0,
     ) -> None:
-        """`m`: sent with the M bit. `h`: may be hidden. `valid`: what a value must satisfy beyond its layout."""
+        """`m`: sent with the M bit. `h`: may be hidden. `valid`: what else a value must satisfy."""
         self.type = type
         self.vendor = vendor
         self.key = vendor << 16 | type
@@ -222,7 +222,7 @@ class Avp(Generic[T]):
 
 
 class Hiding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Hide the AVPs `avps` of a message: `vector` (16 random octets or more) goes out in the Random Vector AVP."""
+    """Hide the AVPs `avps` of a message. `vector`, 16 random octets or more, is the Random Vector AVP's."""
 
     secret: bytes
     vector: bytes
@@ -230,7 +230,7 @@ class Hiding(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     padding: bytes = b""
 
     def apply(self, encoded: EncodedAvp) -> bytes:
-        """The AVP's octets, hidden if it is one of those to hide. Raises LocalError if it must not be hidden."""
+        """The AVP's octets, hidden if it is one of those. Raises LocalError if it must not be."""
         avp = encoded.avp
         if avp not in self.avps:
             return encoded.data

@@ -1,7 +1,7 @@
 """The numbers that L2TP gives names to: message types, results, errors, PPP disconnect causes.
 
 Each is declared once, with its text; logs, the command line and the generated documents take both from here.
-`PeerError` is how a peer's fault travels: it names what the peer did and carries the answer that goes on the wire.
+`PeerError` is how a peer's fault travels: it says what the peer did and carries the answer to it.
 """
 
 from enum import IntEnum
@@ -125,7 +125,7 @@ class CauseDirection(_Code):
 
 
 class PeerError(HoldfastError):
-    """The peer did something wrong. `code` and `error` are the answer: a StopCCN ends its tunnel, a CDN its session."""
+    """A peer's fault. `code` and `error` answer it: a StopCCN ends its tunnel, a CDN its session."""
 
     def __init__(self, code: StopCcn | Cdn, error: General = General.NONE, text: str = "") -> None:
         super().__init__(code, error, text)

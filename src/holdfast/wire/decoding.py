@@ -1,11 +1,12 @@
 """Decoding of control message bodies: as far as it can be taken, with the first defect that matters.
 
-A defect of an optional AVP costs that AVP. A defect of a mandatory one, an unknown AVP with the M bit (V2-21, V2-22)
-or a missing one (V2-28) is `Message.fault`; only a body whose AVPs cannot be told apart raises Malformed. Whether a
-fault ends anything is for the caller; in a message that ends something anyway, and in FSQ and FSR, nothing is one.
+A defect of an optional AVP costs that AVP. A defect of a mandatory one, an unknown AVP with the M bit
+(V2-21, V2-22) or a missing one (V2-28) is `Message.fault`; only a body whose AVPs cannot be told apart
+raises Malformed. Whether a fault ends anything is for the caller; in a message that ends something anyway,
+and in FSQ and FSR, nothing is one.
 
-An AVP that we know but that does not belong in the message is recognised, so its M bit means nothing: it is left out
-and counted. Of AVPs that may not repeat the first one wins (V2-31).
+An AVP that we know but that does not belong in the message is recognised, so its M bit means nothing: it is
+left out and counted. Of AVPs that may not repeat the first one wins (V2-31).
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from holdfast.wire.shapes import Shapes
 from holdfast.wire.table import SPECS, MessageSpec
 
 _MESSAGE_TYPE: Final = Struct(">HHHH")
+_ALL_BUT_M: Final = 0xFFFF ^ M_BIT
 _KNOWN: Final = frozenset(e.key for e in ENTRIES)
 _NO_AVPS: Final[Mapping[int, Avp[Any]]] = {}
 _NO_SHAPES: Final = Shapes(_NO_AVPS)
@@ -47,7 +49,7 @@ def decode(body: bytes | memoryview, secret: bytes = b"") -> Message:
     if end < at:
         raise Malformed("Message Type", 0, at, end)
     flags, vendor, kind, number = _MESSAGE_TYPE.unpack_from(body)
-    if flags & ~M_BIT != at or vendor or kind:
+    if flags & _ALL_BUT_M != at or vendor or kind:
         raise Malformed("Message Type, which comes first", 0, at, flags)
     spec = SPECS.get(number)
     shapes = _NO_SHAPES if spec is None else spec.shapes

@@ -1,8 +1,9 @@
 """Every AVP that holdfast knows, each declared once: RFC 2661 4.4, 3145, 3308, 4951, 5515.
 
-An entry's name is its RFC name; calling it encodes: `ASSIGNED_SESSION_ID(17)`. M is what we send (accel-ppp drops a
-message whose known AVPs do not carry exactly the M bit of RFC 2661); of a peer's known AVP it is not looked at.
-`required` and `optional` list the messages an AVP belongs to; the message table is made from them.
+An entry's name is its RFC name; calling it encodes: `ASSIGNED_SESSION_ID(17)`. M is what we send (accel-ppp
+drops a message whose known AVPs do not carry exactly the M bit of RFC 2661); of a peer's known AVP it is
+not looked at. `required` and `optional` list the messages an AVP belongs to; the message table is made from
+them.
 """
 
 from struct import Struct
@@ -58,7 +59,7 @@ class Q931Cause(msgspec.Struct, frozen=True, gc=False):
 
 
 class PppDisconnect(msgspec.Struct, frozen=True, gc=False):
-    """Why PPP ended: a `PppCause`, the PPP protocol it speaks of (0 for none), a `CauseDirection` (RFC 3145)."""
+    """Why PPP ended (RFC 3145 2): `PppCause`, the protocol it speaks of or 0, `CauseDirection`, words."""
 
     cause: int
     protocol: int = 0
@@ -85,7 +86,7 @@ class Accm(msgspec.Struct, frozen=True, gc=False):
 
 
 class FailoverCap(msgspec.Struct, frozen=True, gc=False):
-    """What a side can survive (RFC 4951 5.1). The recovery time counts only with `control`, and is 0 without (F-9)."""
+    """What a side can survive (RFC 4951 5.1). Without `control` the recovery time is always 0 (F-9)."""
 
     control: bool
     data: bool

@@ -1,7 +1,7 @@
 """Encoding of control message bodies. We send nothing that a strict peer could refuse.
 
-Every mandatory AVP is there, none that does not belong (F-86, F-6), none twice, and the rules for recovery tunnels
-hold (F-18, F-22). A misuse is a LocalError before anything is on the wire.
+Every mandatory AVP is there, none that does not belong (F-86, F-6), none twice, and the rules for recovery
+tunnels hold (F-18, F-22). A misuse is a LocalError before anything is on the wire.
 """
 
 from functools import lru_cache
@@ -34,7 +34,7 @@ def encode(msg: Msg, *avps: EncodedAvp, hiding: Hiding | None = None) -> bytes:
 
 @lru_cache(maxsize=512)
 def _check_shape(msg: Msg, avps: tuple[Avp[Any], ...]) -> None:
-    """Raise LocalError if these AVPs do not make such a message. We send few shapes: each is looked at once."""
+    """Raise LocalError if these AVPs make no such message. We send few kinds: each is looked at once."""
     spec = SPECS[msg]
     present = frozenset(a.key for a in avps)
     for i, avp in enumerate(avps):

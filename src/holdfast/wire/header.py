@@ -1,8 +1,8 @@
 """L2TPv2 message headers (RFC 2661 3.1, 5.3, 8.1).
 
 Invariants: what is parsed lies within the datagram; octets after Length are not part of the message (V2-5);
-reserved bits are 0 when sent and ignored when received (V2-2); a data message names a tunnel and a session, neither
-of them 0, so a control message whose T bit was lost meets no session (V2-189).
+reserved bits are 0 when sent and ignored when received (V2-2); a data message names a tunnel and a session,
+neither of them 0, so a control message whose T bit was lost meets no session (V2-189).
 """
 
 from struct import Struct
@@ -115,7 +115,7 @@ def _parse_data(data: bytes | memoryview, flags: int, have: int) -> tuple[int, i
 
 
 def data_header(tunnel_id: int, session_id: int) -> bytes:
-    """The plain header that we put before every payload: no Length, no sequence numbers. The ids are the peer's."""
+    """The plain header, without Length and sequence numbers, that we send. The ids are the peer's."""
     return _THREE_WORDS.pack(DATA, tunnel_id, session_id)
 
 

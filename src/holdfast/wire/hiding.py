@@ -1,7 +1,7 @@
 """Hiding of AVP values with a shared secret (RFC 2661 4.3).
 
-A hidden value is its original length, the value and any padding, XORed with a chain of MD5 digests. Nothing proves
-that the secret was right: a wrong one shows only as a length that does not fit (V2-39).
+A hidden value is its original length, the value and any padding, XORed with a chain of MD5 digests. Nothing
+proves that the secret was right: a wrong one shows only as a length that does not fit (V2-39).
 """
 
 from hashlib import md5
@@ -15,7 +15,7 @@ _WORD: Final = Struct(">H")
 
 
 def hide(avp_type: int, value: bytes, secret: bytes, vector: bytes, padding: bytes = b"") -> bytes:
-    """The hidden form of `value`, 2 octets longer plus `padding`; `vector` is that of the Random Vector AVP."""
+    """The hidden form of `value`, 2 octets longer plus `padding`; `vector` is the Random Vector's."""
     plain = _WORD.pack(len(value)) + value + padding
     hidden = bytearray()
     mask = _first_mask(avp_type, secret, vector)

@@ -22,9 +22,10 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A received message. `type` is a `Msg`, or the number of a type that is not known.
 
-    `mandatory` is the M bit of its Message Type. `values` are those of the AVPs that were understood, by key; of
-    one that may repeat, a list. `unknown` are those that were not. `bad` are the keys of those that were there but
-    could not be read (T-37). `ignored` counts what was left out without harm; `fault` is the first defect that matters.
+    `mandatory` is the M bit of its Message Type. `values` are those of the AVPs that were understood, by
+    key; of one that may repeat, a list. `unknown` are those that were not. `bad` are the keys of those that
+    were there but could not be read (T-37). `ignored` counts what was left out without harm; `fault` is the
+    first defect that matters.
     """
 
     type: int
@@ -67,7 +68,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
             raise self.answer(self.fault)
 
     def answer(self, fault: Fault) -> PeerError:
-        """How `fault` is answered in the scope of this message: a session's with CDN, a tunnel's with StopCCN."""
+        """How `fault` is answered in this message's scope: with CDN a session's, StopCCN a tunnel's."""
         spec = SPECS.get(self.type)
         if spec is None:
             return PeerError(StopCcn.GENERAL_ERROR, fault.error, f"message type {self.type}: {fault.text}")

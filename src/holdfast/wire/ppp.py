@@ -1,7 +1,7 @@
 """PPP frames inside L2TP: protocol numbers and framing (RFC 1661 2, RFC 1662 3; RFC 2661 5.3).
 
-A payload is a PPP frame without flags, FCS or byte stuffing. Address and control (FF 03) and the first octet of the
-protocol may have been compressed away; both forms are accepted at all times (V2-165).
+A payload is a PPP frame without flags, FCS or byte stuffing. Address and control (FF 03) and the first
+octet of the protocol may have been compressed away; both forms are accepted at all times (V2-165).
 """
 
 from enum import IntEnum
@@ -30,7 +30,7 @@ class Protocol(IntEnum):
 
 
 def split(payload: bytes | memoryview) -> tuple[int, int]:
-    """The protocol of a frame and where its information starts. Raises Malformed if there is no whole protocol."""
+    """The protocol of a frame and where its information starts. Raises Malformed if it is cut off."""
     size = len(payload)
     at = 2 if size > 1 and payload[0] == 0xFF and payload[1] == 0x03 else 0
     if size <= at:
@@ -44,6 +44,6 @@ def split(payload: bytes | memoryview) -> tuple[int, int]:
 
 
 def frame(protocol: int, information: bytes, *, acfc: bool = False, pfc: bool = False) -> bytes:
-    """A frame to send; `acfc` and `pfc` say what the peer agreed to receive compressed (never used for LCP)."""
+    """A frame to send; `acfc` and `pfc`: what the peer agreed to receive compressed (never for LCP)."""
     head = protocol.to_bytes(1 if pfc and protocol < 0x100 and protocol & 1 else 2)
     return head + information if acfc else ADDRESS_CONTROL + head + information

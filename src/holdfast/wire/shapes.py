@@ -1,8 +1,8 @@
 """The receive path's shortcut: the six octets of an AVP's header say all that decoding its value needs.
 
-Peers send the same few headers for ever, so each is taken apart once and then found by its octets. Only the plain
-case has a shape: an AVP that belongs in the message, in the clear, of a length that it may have. Everything else is
-told apart at leisure (`wire.decoding`).
+Peers send the same few headers for ever, so each is taken apart once and then found by its octets. Only the
+plain case has a shape: an AVP that belongs in the message, in the clear, of a length that it may have.
+Everything else is told apart at leisure (`wire.decoding`).
 
 Invariant: the number of shapes is bounded whatever peers send, for only short values are remembered.
 """
@@ -21,7 +21,7 @@ REMEMBERED_LENGTH: Final = 64
 
 
 class Shapes(dict[bytes, Shape | None]):
-    """The shapes of one message's AVPs by header octets; None where there is none. `shapes[octets]` never fails."""
+    """Shapes of one message's AVPs by header octets. `shapes[octets]` never fails: None for no shape."""
 
     __slots__ = ("_allowed",)
 

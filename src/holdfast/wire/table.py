@@ -1,7 +1,7 @@
 """The message table: which AVPs belong in each control message (RFC 2661 6, RFC 4951 4, RFC 5515 4).
 
-Made from the dictionary, where each AVP says where it belongs; what is said here is only what concerns the message
-as a whole. The rows V2-50…V2-66 of the requirements are this table.
+Made from the dictionary, where each AVP says where it belongs; what is said here is only what concerns the
+message as a whole. The rows V2-50…V2-66 of the requirements are this table.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ MAX_FSS: Final = 64
 class MessageSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One message. `required` and `allowed` leave out Message Type, with which every message begins.
 
-    `session`: a fault ends a session (CDN), not the tunnel (StopCCN). `mandatory`: the M bit of its Message Type.
-    `forgiving`: nothing in it is a fault: it ends something anyway, or its RFC says so (F-86, T-31).
+    `session`: a fault ends a session (CDN), not the tunnel (StopCCN). `mandatory`: the M bit of its Message
+    Type. `forgiving`: nothing in it is a fault: it ends something anyway, or its RFC says so (F-86, T-31).
     `head` is its encoded Message Type; `shapes` is where a decoder looks its AVPs up.
     """
 
