@@ -1,0 +1,242 @@
+"""The drill's report: what is in it, when it is "ok", as text and as JSON. `drill-report.schema.json` is made from it.
+
+All times are differences of CLOCK_MONOTONIC. `None` means that it did not happen. Start is the moment before a
+process is started, dead the moment when its end was collected. Of several killed nodes the last start counts: before
+it no packet can pass.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+Ms: TypeAlias = float
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Result: TypeAlias = Literal["ok"] | list[str]
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the report; keys that are not declared are refused."""
+
+
+class DataBack(_Part, frozen=True):
+    """From start to the first packet forwarded, and until every base session had data in both directions."""
+
+    first: Ms | None
+    all: Ms | None
+
+
+class DataGap(_Part, frozen=True):
+    """The longest time between two arrivals of a session and direction: the median of all, and the worst."""
+
+    p50: Ms | None
+    max: Ms | None
+
+
+class Packets(_Part, frozen=True):
+    """One direction, base sessions together. Every packet that was due counts as sent."""
+
+    sent: Count
+    received: Count
+    lost: Count
+
+
+class BothWays(_Part, frozen=True):
+    """Up is from the subscribers to the core."""
+
+    up: Packets
+    down: Packets
+
+
+class Outcome(_Part, frozen=True):
+    """What became of sessions that were in flight: whole on both sides, gone on both, or anything else."""
+
+    survived: Count
+    ended_clean: Count
+    half_open: Count
+
+
+class InFlight(_Part, frozen=True):
+    """Sessions being set up and being torn down at the moment of the kill."""
+
+    setups: Outcome
+    teardowns: Outcome
+
+
+class LostWhere(_Part, frozen=True):
+    """Lost packets: due while no data flowed, and at other times; and what the kernels counted, by namespace."""
+
+    while_down: Count
+    otherwise: Count
+    kernel: dict[str, dict[str, Count]]
+
+
+class NodeTimes(_Part, frozen=True):
+    """One killed node. All but `down_ms` (dead to started) count from its start."""
+
+    down_ms: Ms
+    data_flows_ms: Ms | None
+    control_recovered_ms: Ms | None
+    synchronised_ms: Ms | None
+    recovered_by: dict[str, Count]
+    stale_cleared: Count
+
+
+class Report(_Part, frozen=True):
+    """One kill and what came after it."""
+
+    kill: Literal["lns", "lac", "both"]
+    stagger_ms: Ms
+    sessions: Count
+    tunnels: Count
+    traffic_pps: Count
+    sessions_before: Count
+    sessions_after: Count
+    sessions_redialled: Count
+    ppp_renegotiated: Count
+    addresses_changed: Count
+    session_ids_changed: Count
+    in_flight: InFlight
+    recovered_by: dict[str, Count]
+    down_ms: Ms
+    data_back_ms: DataBack
+    data_gap_ms: DataGap
+    packets: BothWays
+    lost_where: LostWhere
+    control_recovered_ms: Ms | None
+    synchronised_ms: Ms | None
+    stale_cleared: Count
+    nodes: dict[Literal["lns", "lac"], NodeTimes]
+    result: Result
+
+
+class Series(_Part, frozen=True):
+    """Several kills of the same nodes, one after the other."""
+
+    rounds: list[Report]
+    passed: Count
+    result: Result
+
+
+def verdict(report: Report) -> Result:
+    """ "ok" only if all base sessions are the same sessions, with data both ways, and nothing is half open."""
+    return list(_reasons(report)) or "ok"
+
+
+def _reasons(r: Report) -> Iterator[str]:
+    if r.sessions_before < r.sessions:
+        yield f"only {r.sessions_before} of {r.sessions} sessions had data both ways before the kill"
+    if r.sessions_after < r.sessions_before:
+        yield f"only {r.sessions_after} of {r.sessions_before} sessions had data both ways after it"
+    for count, what in (
+        (r.sessions_redialled, "sessions were dialled again"),
+        (r.ppp_renegotiated, "sessions renegotiated PPP"),
+        (r.addresses_changed, "subscribers have another address"),
+        (r.session_ids_changed, "sessions have other ids"),
+        (r.in_flight.setups.half_open, "set-ups in flight were left half open"),
+        (r.in_flight.teardowns.half_open, "teardowns in flight were left half open"),
+    ):
+        if count:
+            yield f"{count} {what}"
+    for role, node in r.nodes.items():
+        if node.synchronised_ms is None:
+            yield f"the {role} did not finish its recovery"
+
+
+def series(rounds: list[Report], wanted: int) -> Series:
+    """Rounds put together; "ok" only if all that were wanted took place and were ok."""
+    reasons = [
+        f"round {n}: {reason}" for n, r in enumerate(rounds, 1) if r.result != "ok" for reason in r.result
+    ]
+    if len(rounds) < wanted:
+        reasons.append(f"only {len(rounds)} of {wanted} rounds took place")
+    return Series(rounds=rounds, passed=sum(r.result == "ok" for r in rounds), result=reasons or "ok")
+
+
+def encode(outcome: Report | Series) -> bytes:
+    """The JSON document."""
+    return msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of the document: one report, or a series of them."""
+    alternatives, parts = msgspec.json.schema_components([Report, Series], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Report of `holdfast drill restart`",
+        "description": "One report, or with --repeat a series of them.",
+        "oneOf": list(alternatives),
+        "$defs": parts,
+    }
+
+
+def text(r: Report) -> str:
+    """The report for people, in lines."""
+    return "\n".join(f"{label:<22}{value}" for label, value in rows(r))
+
+
+def rows(r: Report) -> Iterator[tuple[str, str]]:
+    """Label and value of each line of the report."""
+    yield "killed", _killed(r)
+    yield "sessions", f"{r.sessions_before} before, {r.sessions_after} after, with data both ways"
+    yield "dialled again", str(r.sessions_redialled)
+    yield "PPP renegotiated", str(r.ppp_renegotiated)
+    yield "addresses changed", str(r.addresses_changed)
+    yield "session ids changed", str(r.session_ids_changed)
+    yield "set-ups in flight", _outcome(r.in_flight.setups)
+    yield "teardowns in flight", _outcome(r.in_flight.teardowns)
+    yield "recovered by", _by_method(r.recovered_by)
+    yield "dead for", _ms(r.down_ms)
+    yield "data back", f"{_ms(r.data_back_ms.first)} first, {_ms(r.data_back_ms.all)} all (from start)"
+    yield "longest gap", f"{_ms(r.data_gap_ms.p50)} median, {_ms(r.data_gap_ms.max)} worst session"
+    for direction, p in (("up", r.packets.up), ("down", r.packets.down)):
+        yield f"packets {direction}", f"{p.sent:,} sent, {p.received:,} received, {p.lost:,} lost"
+    yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
+    for namespace, counters in r.lost_where.kernel.items():
+        yield f"  kernel of {namespace}", ", ".join(f"{name} {count:,}" for name, count in counters.items())
+    yield "control recovered", f"{_ms(r.control_recovered_ms)} after start"
+    yield "synchronised", f"{_ms(r.synchronised_ms)} after start, {r.stale_cleared} stale sessions cleared"
+    if len(r.nodes) > 1:
+        for role, node in r.nodes.items():
+            yield (
+                f"  {role}",
+                f"dead {_ms(node.down_ms)}, synchronised {_ms(node.synchronised_ms)} after start",
+            )
+    if r.result == "ok":
+        yield "result", "ok"
+    else:
+        for reason in r.result:
+            yield "FAILED", reason
+
+
+def _killed(r: Report) -> str:
+    if r.kill != "both":
+        return r.kill
+    return f"lns, then lac {r.stagger_ms:g} ms after its restart" if r.stagger_ms else "lns and lac at once"
+
+
+def _outcome(o: Outcome) -> str:
+    return f"{o.survived} survived, {o.ended_clean} ended clean, {o.half_open} half open"
+
+
+def _by_method(counts: dict[str, int]) -> str:
+    return ", ".join(f"{method} ({n} tunnels)" for method, n in counts.items()) or "nothing"
+
+
+def _ms(value: Ms | None) -> str:
+    return "never" if value is None else f"{value:,.1f} ms"
+
+
+SCHEMA_FILE = Path(__file__).with_name("drill-report.schema.json")
+"""The schema as it is shipped; `python -m holdfast.lab.report` writes it anew."""
+
+
+def schema_document() -> bytes:
+    """What `SCHEMA_FILE` must hold."""
+    return msgspec.json.format(msgspec.json.encode(schema()), indent=2) + b"\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_bytes(schema_document())

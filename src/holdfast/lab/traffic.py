@@ -1,0 +1,205 @@
+"""Numbered IP traffic of all sessions in one direction each way: one process per side, which outlives the daemons.
+
+Packet k of a direction belongs to session k mod n and is due at start + k / pps, whatever happens to the path: what
+was due counts as sent, so a loss is never hidden by a sender that waited. A packet carries the run's token, its
+session and number, and the CLOCK_MONOTONIC time of sending; a receiver logs (arrival, k) of every packet and keeps a
+`Board` in shared memory for those who look on. All judgement is made afterwards, from the logs (`lab.measure`).
+
+One socket serves every session: at the LAC the pool is the machine's own (AnyIP), and the source address goes with
+each packet; at the core the destination does.
+
+Run as `python -m holdfast.lab.traffic PLAN`. Commands on standard input: `stop NS` ends sending at that time and
+receiving 2 s later; end of file ends both at once.
+"""
+
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+PORT = 47000
+LINGER_NS = 2_000_000_000
+"""How long receiving goes on after the last packet was due."""
+
+_TICK_S = 0.001
+_IP_PKTINFO = 8  # linux/in.h; not in the socket module
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_PACKET = struct.Struct("!IIQQ")
+"""Token, reserved, packet number k, time of sending in ns."""
+
+ARRIVAL = struct.Struct("=QQ")
+"""One logged packet: time of arrival in ns, packet number k."""
+
+Side = Literal["lac", "core"]
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """When which packet is due; the same for both directions. Times in ns of CLOCK_MONOTONIC."""
+
+    start_ns: int
+    pps: int
+    sessions: int
+
+    def due_by(self, at_ns: int) -> int:
+        """How many packets of a direction were due before `at_ns`."""
+        return max(0, -(-(at_ns - self.start_ns) * self.pps // 1_000_000_000))
+
+    def due_at(self, k: int) -> int:
+        """When packet `k` is due."""
+        return self.start_ns + k * 1_000_000_000 // self.pps
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one generator is to do: it sends one direction and receives the other. Addresses by session index."""
+
+    side: Side
+    token: int
+    schedule: Schedule
+    addresses: tuple[str, ...]
+    core: str
+    log: str
+    board: str
+
+
+class Board:
+    """What a receiver has seen so far, in shared memory: packets in all, and each session's last arrival in ns."""
+
+    def __init__(self, path: str, sessions: int) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(self._fd, 8 * (sessions + 1))
+        self._map = mmap.mmap(self._fd, 8 * (sessions + 1))
+        self._words = memoryview(self._map).cast("Q")
+        self.last = self._words[:sessions]
+        self._total = self._words[sessions:]
+
+    @property
+    def received(self) -> int:
+        """Packets received in all."""
+        return self._total[0]
+
+    def note(self, session: int, at_ns: int) -> None:
+        """One packet of `session` arrived."""
+        self.last[session] = at_ns
+        self._total[0] += 1
+
+    def close(self) -> None:
+        """Let the memory go; the file stays for others."""
+        self.last.release()
+        self._total.release()
+        self._words.release()
+        self._map.close()
+        os.close(self._fd)
+
+
+Sender = Callable[[int, bytes], object]
+"""Sends one payload for a session index."""
+
+
+def main(argv: list[str]) -> int:
+    """The generator process: PLAN is a JSON file. Prints "ready" once its socket is bound."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    plan = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Plan)
+    board = Board(plan.board, len(plan.addresses))
+    with open(plan.log, "wb", buffering=1 << 20) as log, _open_socket() as sock:
+        send = _sender(plan, sock)
+        print("ready", flush=True)
+        _run(plan, sock, send, log, board)
+    board.close()
+    return 0
+
+
+def _open_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for force, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, 32 << 20)
+        except PermissionError:  # in a user namespace only the ordinary limit can be reached
+            sock.setsockopt(socket.SOL_SOCKET, plain, 32 << 20)
+    sock.setblocking(False)
+    sock.bind(("0.0.0.0", PORT))
+    return sock
+
+
+def _sender(plan: Plan, sock: socket.socket) -> Sender:
+    if plan.side == "core":
+        targets = [(address, PORT) for address in plan.addresses]
+        return lambda session, payload: sock.sendto(payload, targets[session])
+    core = (plan.core, PORT)
+    sources = [[(socket.IPPROTO_IP, _IP_PKTINFO, _pktinfo(address))] for address in plan.addresses]
+    return lambda session, payload: sock.sendmsg((payload,), sources[session], 0, core)
+
+
+def _pktinfo(source: str) -> bytes:
+    return struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
+
+
+def _run(plan: Plan, sock: socket.socket, send: Sender, log: BinaryIO, board: Board) -> None:
+    schedule, commands = plan.schedule, _Commands()
+    k, end_ns = 0, sys.maxsize
+    while (now := time.monotonic_ns()) < end_ns + LINGER_NS:
+        k = _send_due(plan.token, schedule, k, min(now, end_ns), send)
+        _receive(plan.token, len(plan.addresses), sock, log, board)
+        end_ns = commands.wait(end_ns)
+
+
+def _send_due(token: int, schedule: Schedule, k: int, until_ns: int, send: Sender) -> int:
+    """Send packets `k` … that are due by `until_ns`; returns the number of the next one."""
+    due, sessions = schedule.due_by(until_ns), schedule.sessions
+    for number in range(k, due):
+        try:
+            send(number % sessions, _PACKET.pack(token, 0, number, time.monotonic_ns()))
+        except OSError:  # no route, no buffer: the packet was due, so it counts as sent and as lost
+            continue
+    return max(k, due)
+
+
+def _receive(token: int, sessions: int, sock: socket.socket, log: BinaryIO, board: Board) -> None:
+    """Read the socket until it is empty."""
+    receive, unpack, clock, write, note = sock.recv, _PACKET.unpack, time.monotonic_ns, log.write, board.note
+    while True:
+        try:
+            packet = receive(2048)
+        except BlockingIOError:
+            return
+        if len(packet) != _PACKET.size:
+            continue
+        its_token, _, k, _ = unpack(packet)
+        if its_token == token:
+            now = clock()
+            write(ARRIVAL.pack(now, k))
+            note(k % sessions, now)
+
+
+class _Commands:
+    """Standard input as a source of commands; waiting for one is what paces the generator."""
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def wait(self, end_ns: int) -> int:
+        """Wait one tick; returns the (new) time at which sending ends."""
+        if not select.select([0], [], [], _TICK_S)[0]:
+            return end_ns
+        data = os.read(0, 4096)
+        if not data:
+            return 0
+        self._pending += data
+        *lines, self._pending = self._pending.split(b"\n")
+        for line in lines:
+            word, _, value = line.partition(b" ")
+            if word == b"stop":
+                end_ns = int(value)
+        return end_ns
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""The report: its verdict, its text, and its JSON against the schema that ships."""
+
+import json
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import msgspec
+import pytest
+
+from holdfast.lab.report import (
+    SCHEMA_FILE,
+    BothWays,
+    DataBack,
+    DataGap,
+    InFlight,
+    LostWhere,
+    NodeTimes,
+    Outcome,
+    Packets,
+    Report,
+    encode,
+    schema_document,
+    series,
+    text,
+    verdict,
+)
+
+CLEAN = Outcome(survived=3, ended_clean=2, half_open=0)
+PACKETS = Packets(sent=2000, received=1900, lost=100)
+GOOD = Report(
+    kill="lns",
+    stagger_ms=0,
+    sessions=100,
+    tunnels=4,
+    traffic_pps=2000,
+    sessions_before=100,
+    sessions_after=100,
+    sessions_redialled=0,
+    ppp_renegotiated=0,
+    addresses_changed=0,
+    session_ids_changed=0,
+    in_flight=InFlight(setups=CLEAN, teardowns=CLEAN),
+    recovered_by={"rfc4951": 4},
+    down_ms=3.2,
+    data_back_ms=DataBack(first=150.0, all=210.5),
+    data_gap_ms=DataGap(p50=220.0, max=260.0),
+    packets=BothWays(up=PACKETS, down=PACKETS),
+    lost_where=LostWhere(while_down=200, otherwise=0, kernel={"lns": {"Udp.NoPorts": 99}}),
+    control_recovered_ms=170.0,
+    synchronised_ms=190.0,
+    stale_cleared=2,
+    nodes={
+        "lns": NodeTimes(
+            down_ms=3.2,
+            data_flows_ms=140.0,
+            control_recovered_ms=170.0,
+            synchronised_ms=190.0,
+            recovered_by={"rfc4951": 4},
+            stale_cleared=2,
+        )
+    },
+    result="ok",
+)
+FAILED = msgspec.structs.replace(GOOD, sessions_after=99, result=["only 99 of 100 sessions"])
+
+
+def document(outcome: Any) -> Any:
+    return json.loads(encode(outcome))
+
+
+def test_the_shipped_schema_is_the_one_that_the_declarations_give() -> None:
+    assert SCHEMA_FILE.read_bytes() == schema_document(), "run `python -m holdfast.lab.report`"
+
+
+@pytest.mark.parametrize("outcome", [GOOD, FAILED, series([GOOD, FAILED], 2), series([], 2)])
+def test_a_report_and_a_series_are_valid(outcome: Any) -> None:
+    jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_bytes())).validate(document(outcome))
+
+
+@pytest.mark.parametrize("name", sorted(document(GOOD)))
+def test_a_report_without_one_of_its_fields_is_not_valid(name: str) -> None:
+    broken = document(GOOD)
+    del broken[name]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, json.loads(SCHEMA_FILE.read_bytes()))
+
+
+def test_ok_needs_every_session_the_same_and_nothing_half_open() -> None:
+    assert verdict(GOOD) == "ok"
+    half = msgspec.structs.replace(CLEAN, half_open=1)
+    node = msgspec.structs.replace(GOOD.nodes["lns"], synchronised_ms=None)
+    for change in (
+        {"sessions_before": 99},
+        {"sessions_after": 99},
+        {"sessions_redialled": 1},
+        {"ppp_renegotiated": 1},
+        {"addresses_changed": 1},
+        {"session_ids_changed": 1},
+        {"in_flight": InFlight(setups=half, teardowns=CLEAN)},
+        {"in_flight": InFlight(setups=CLEAN, teardowns=half)},
+        {"nodes": {"lns": node}},
+    ):
+        found = verdict(msgspec.structs.replace(GOOD, **change))
+        assert found != "ok" and len(found) == 1, change
+
+
+def test_a_loss_while_the_node_is_dead_is_no_failure() -> None:
+    assert GOOD.packets.up.lost and verdict(GOOD) == "ok"
+
+
+def test_a_series_is_ok_only_if_every_wanted_round_is() -> None:
+    assert series([GOOD] * 20, 20).result == "ok"
+    assert series([GOOD, FAILED], 2).result == ["round 2: only 99 of 100 sessions"]
+    assert series([GOOD], 2).result == ["only 1 of 2 rounds took place"]
+    assert series([GOOD, FAILED], 2).passed == 1
+
+
+def test_text_says_what_failed() -> None:
+    assert "result                ok" in text(GOOD)
+    assert "FAILED                only 99 of 100 sessions" in text(FAILED)
