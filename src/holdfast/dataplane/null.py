@@ -1,0 +1,76 @@
+"""A plane without a device: it judges and counts like the others, and what it forwards goes nowhere.
+
+For nodes that only speak the control protocol, for simulations, and as the plainest form of the contract.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from holdfast.dataplane.contract import Address, Entry, Punt, Verdict
+from holdfast.dataplane.flows import Arrival, Departure, Flows
+from holdfast.dataplane.inbox import Inbox
+from holdfast.records import Counters
+
+
+class NullPlane:
+    """Forwards to nowhere. `arrive` and `depart` say what would have gone out."""
+
+    def __init__(self, *, mss_clamp: bool = False, icmp_source: str = "") -> None:
+        self._flows = Flows(mss_clamp=mss_clamp, icmp_source=icmp_source)
+
+    def install(self, entries: Iterable[Entry]) -> None:
+        """Add or replace entries (DataPlane.install)."""
+        self._flows.install(entries)
+
+    def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
+        """Remove entries (DataPlane.remove)."""
+        return self._flows.remove(keys)
+
+    def enumerate(self) -> Mapping[int, Entry]:
+        """What is installed (DataPlane.enumerate)."""
+        return self._flows.enumerate()
+
+    def counters(self, key: int) -> Counters:
+        """One session's traffic (DataPlane.counters). Raises UnknownSession."""
+        return self._flows.counters(key)
+
+    def all_counters(self) -> dict[int, Counters]:
+        """Every session's traffic (DataPlane.all_counters)."""
+        return self._flows.all_counters()
+
+    def verdicts(self) -> Mapping[Verdict, int]:
+        """Packets by verdict (DataPlane.verdicts)."""
+        return self._flows.totals()
+
+    def receive(self, inbox: Inbox) -> Sequence[Punt]:
+        """Judge what `inbox` holds (DataPlane.receive)."""
+        arrivals = [self.arrive(inbox.datagram(i), inbox.source(i)) for i in range(inbox.count)]
+        return [arrival.punt for arrival in arrivals if arrival.punt is not None]
+
+    def arrive(self, data: bytes, source: Address) -> Arrival:
+        """Judge and count one datagram."""
+        arrival = self._flows.from_peer(data, source)
+        self._flows.verdicts[arrival.verdict] += 1
+        if arrival.verdict is Verdict.RX_FORWARDED and arrival.flow is not None:
+            arrival.flow.rx_packets += 1
+            arrival.flow.rx_bytes += len(arrival.packet)
+        return arrival
+
+    def depart(self, packet: bytes) -> Departure:
+        """Judge and count one packet of the device that there would be."""
+        departure = self._flows.from_device(packet)
+        self._flows.verdicts[departure.verdict] += 1
+        if departure.verdict is Verdict.TX_FORWARDED and departure.flow is not None:
+            departure.flow.tx_packets += 1
+            departure.flow.tx_bytes += len(packet)
+        return departure
+
+    def fileno(self) -> int:
+        """There is nothing to watch: -1."""
+        return -1
+
+    def on_readable(self) -> None:
+        """Nothing ever waits."""
+
+    def close(self) -> None:
+        """Forget the entries."""
+        self._flows.remove(list(self._flows.by_key))
