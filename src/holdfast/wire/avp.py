@@ -58,8 +58,7 @@ def unsigned(size: int) -> Layout[int]:
 
 def octets(low: int = 0, high: int = MAX_VALUE) -> Layout[bytes]:
     """Octets as they are."""
-    name = f"{low} octets" if low == high else f"{low}…{high} octets"
-    return Layout(name, range(low, high + 1), bytes, bytes)
+    return Layout("octets", range(low, high + 1), bytes, bytes)
 
 
 def ascii_text(low: int = 0, high: int = MAX_VALUE) -> Layout[str]:
