@@ -13,10 +13,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
-from holdfast.core.errors import LocalError
 from holdfast.daemon.effects import (
     ERROR,
     Address,
@@ -34,6 +33,7 @@ from holdfast.dataplane.contract import CONTROL, BadEntry, DataPlane, Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.records import EndpointRecord
 from holdfast.records.writes import Hint, Save, Write
+from holdfast.state.errors import JournalError
 
 COMMIT_LIMIT: Duration = 500 * MILLISECOND
 """How long a lane waits for its commit: a new session is refused rather than kept hanging."""
@@ -73,8 +73,10 @@ class WriteGroup:
         self.finished = False
 
 
-Submit = Callable[[Sequence[Write], Callable[[LocalError | None], None]], None]
-"""Hands writes to the journal; the callback comes in the event loop's thread, None for success."""
+Done: TypeAlias = Callable[[JournalError | None], None]
+
+Submit: TypeAlias = Callable[[Sequence[Write], Done | None], None]
+"""Hands writes to the journal; it answers in the event loop's thread, with None for success."""
 
 
 class Runner:
@@ -213,14 +215,18 @@ class Runner:
             self._timer = self._loop.call_later(_seconds(at - now), self._on_deadline)
 
     def _commit(self, now: Instant) -> None:
+        writes, self._writes = self._writes, []
+        if not self._barriers:  # nobody waits: they ride along with another commit
+            self._submit(writes, None)
+            return
         group = WriteGroup(self._barriers, now)
-        writes, self._writes, self._barriers = self._writes, [], []
+        self._barriers = []
         self._groups.append(group)
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(_seconds(COMMIT_LIMIT), self._on_overdue)
         self._submit(writes, partial(self._on_committed, group))
 
-    def _on_committed(self, group: WriteGroup, error: LocalError | None) -> None:
+    def _on_committed(self, group: WriteGroup, error: JournalError | None) -> None:
         now = self._clock()
         group.finished = True
         while self._groups and self._groups[0].finished:

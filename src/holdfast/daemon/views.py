@@ -4,9 +4,38 @@ The node fills these and the API encodes them; neither knows the other. Ids are 
 other side's. Times are UTC in microseconds, 0 for "not yet".
 """
 
+from typing import Generic, TypeVar
+
 import msgspec
 
 from holdfast.records import Counters, SessionRecord
+
+Row = TypeVar("Row")
+
+
+class Page(msgspec.Struct, Generic[Row], frozen=True, gc=False):
+    """A part of a list. `next` is what to ask for `after` this page, "" when the list ends here."""
+
+    items: list[Row]
+    next: str = ""
+
+
+class NodeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The node as a whole."""
+
+    name: str
+    role: str
+    version: str
+    pid: int
+    address: str
+    port: int
+    boot_epoch: int
+    started_utc_us: int
+    tunnels: int
+    sessions: int
+    recovering: int
+    journal: str
+    quarantined: int = 0
 
 
 class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):

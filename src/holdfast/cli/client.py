@@ -1,0 +1,102 @@
+"""The client of the control API: JSON over HTTP over the node's UNIX socket, with the standard library only."""
+
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from holdfast.core.errors import LocalError
+
+TIMEOUT_S = 10.0
+
+
+class NodeUnreachable(LocalError):
+    """Nobody answers at the control socket."""
+
+
+class CommandRefused(LocalError):
+    """The node answered with an error: its HTTP `status` and the reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status, self.reason = status, reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP over a UNIX socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One node, found by the path of its control socket."""
+
+    def __init__(self, path: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.path = path
+        self._connection = _UnixConnection(path, timeout_s)
+
+    def call(self, method: str, *path: str, **query: str | int) -> Any:
+        """One request: `path` in parts, which are quoted. Returns the decoded JSON, None for an empty answer.
+
+        Raises NodeUnreachable, CommandRefused.
+        """
+        target = "/v1/" + "/".join(quote(part, safe="") for part in path)
+        if query:
+            target += "?" + urlencode(query)
+        try:
+            self._connection.request(method, target)
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, HTTPException) as e:
+            self._connection.close()
+            raise NodeUnreachable(self._why(e)) from None
+        if response.status >= 400:
+            raise CommandRefused(response.status, _reason(body, response.reason))
+        return msgspec.json.decode(body) if body else None
+
+    def rows(self, *path: str, limit: int = 500) -> Iterator[dict[str, Any]]:
+        """Every row of a list, page by page. Raises as `call` does."""
+        after = ""
+        while True:
+            page = self.call("GET", *path, after=after, limit=limit)
+            yield from page["items"]
+            after = page["next"]
+            if not after:
+                return
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _why(self, error: Exception) -> str:
+        match error:
+            case FileNotFoundError() | ConnectionRefusedError():
+                return (
+                    f"no node is running at {self.path}: start it with `holdfast run`, or give -c or --socket"
+                )
+            case PermissionError():
+                return f"{self.path} belongs to another user: run this as the user of the node"
+            case TimeoutError():
+                return f"the node at {self.path} does not answer: see its log"
+            case _:
+                return f"the node at {self.path} broke off the connection: {error}"
+
+
+def _reason(body: bytes, fallback: str) -> str:
+    try:
+        return str(msgspec.json.decode(body)["detail"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return fallback

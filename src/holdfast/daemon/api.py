@@ -1,0 +1,218 @@
+"""The control API: HTTP and JSON over a UNIX socket, described by OpenAPI. The `holdfast` command is its client.
+
+Handlers run in the event loop's thread and answer at once from what the node holds; lists come in pages, so that
+none holds the loop for long. This module is imported in a thread after data flows, since its imports are slow.
+"""
+
+import os
+import socket
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Protocol, TypeAlias
+
+import uvicorn
+from litestar import Litestar, Request, Response, delete, get, post
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import NotFoundException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.params import Dependency, Parameter
+
+from holdfast import __version__
+from holdfast.daemon.listing import ListGone, Listings
+from holdfast.daemon.views import (
+    NodeView,
+    Page,
+    RecoveryView,
+    SessionDetail,
+    SessionView,
+    SubscriberView,
+    TunnelView,
+)
+
+SCHEMA_PATH = "/v1/schema"
+"""The OpenAPI description is at this path, as openapi.json."""
+
+
+class Control(Protocol):
+    """What the API needs of a node. Commands return False if there is no such thing."""
+
+    def node(self) -> NodeView: ...
+    def counters(self) -> dict[str, int]: ...
+    def tunnel_ids(self) -> Iterable[int]: ...
+    def tunnel(self, tunnel_id: int) -> TunnelView | None: ...
+    def session_keys(self) -> Iterable[int]: ...
+    def session(self, key: int) -> SessionView | None: ...
+    def session_detail(self, key: int) -> SessionDetail | None: ...
+    def subscriber_names(self) -> Iterable[str]: ...
+    def subscriber(self, name: str) -> SubscriberView | None: ...
+    def recoveries(self) -> Iterable[RecoveryView]: ...
+    def clear_session(self, key: int) -> bool: ...
+    def clear_tunnel(self, tunnel_id: int) -> bool: ...
+    def subscriber_up(self, name: str) -> bool: ...
+    def subscriber_down(self, name: str) -> bool: ...
+    def stop(self, teardown: bool) -> None: ...
+
+
+Node: TypeAlias = Annotated[Control, Dependency(skip_validation=True)]
+Lists: TypeAlias = Annotated[Listings, Dependency(skip_validation=True)]
+After: TypeAlias = Annotated[
+    str, Parameter(query="after", description='`next` of the page before, "" to begin')
+]
+Limit: TypeAlias = Annotated[int, Parameter(query="limit", ge=1, le=1000, description="rows of a page")]
+
+
+@get("/v1/node", sync_to_thread=False)
+def show_node(node: Node) -> NodeView:
+    """The node as a whole."""
+    return node.node()
+
+
+@get("/v1/counters", sync_to_thread=False)
+def show_counters(node: Node) -> dict[str, int]:
+    """Every counter of the node, its socket, data plane and journal."""
+    return node.counters()
+
+
+@get("/v1/tunnels", sync_to_thread=False)
+def list_tunnels(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[TunnelView]:
+    """Control connections."""
+    return lists.page(after, limit, node.tunnel_ids, node.tunnel)
+
+
+@get("/v1/sessions", sync_to_thread=False)
+def list_sessions(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[SessionView]:
+    """Sessions."""
+    return lists.page(after, limit, node.session_keys, node.session)
+
+
+@get("/v1/sessions/{key:int}", sync_to_thread=False)
+def show_session(node: Node, key: int) -> SessionDetail:
+    """Everything known about one session, by its session key."""
+    return _found(node.session_detail(key), "session")
+
+
+@get("/v1/subscribers", sync_to_thread=False)
+def list_subscribers(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[SubscriberView]:
+    """The PPP clients that this node runs."""
+    return lists.page(after, limit, node.subscriber_names, node.subscriber)
+
+
+@get("/v1/recoveries", sync_to_thread=False)
+def list_recoveries(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[RecoveryView]:
+    """Recoveries that run, and the last ones that ended."""
+    return lists.page(after, limit, node.recoveries, _itself)
+
+
+@delete("/v1/sessions/{key:int}", sync_to_thread=False)
+def clear_session(node: Node, key: int) -> None:
+    """End one session."""
+    _done(node.clear_session(key), "session")
+
+
+@delete("/v1/tunnels/{tunnel_id:int}", sync_to_thread=False)
+def clear_tunnel(node: Node, tunnel_id: int) -> None:
+    """End a tunnel and its sessions."""
+    _done(node.clear_tunnel(tunnel_id), "tunnel")
+
+
+@post("/v1/subscribers/{name:str}/up", status_code=202, sync_to_thread=False)
+def subscriber_up(node: Node, name: str) -> None:
+    """Connect a subscriber, and keep it connected."""
+    _done(node.subscriber_up(name), "subscriber")
+
+
+@post("/v1/subscribers/{name:str}/down", status_code=202, sync_to_thread=False)
+def subscriber_down(node: Node, name: str) -> None:
+    """Disconnect a subscriber, and leave it so."""
+    _done(node.subscriber_down(name), "subscriber")
+
+
+@post("/v1/stop", status_code=202, sync_to_thread=False)
+def stop(node: Node, teardown: bool = False) -> None:
+    """End the process. Sessions stay recorded and come back, unless `teardown` ends them with CDN and StopCCN."""
+    node.stop(teardown)
+
+
+def application(control: Control) -> Litestar:
+    """The API of one node."""
+    listings = Listings()
+    return Litestar(
+        route_handlers=[
+            show_node,
+            show_counters,
+            list_tunnels,
+            list_sessions,
+            show_session,
+            list_subscribers,
+            list_recoveries,
+            clear_session,
+            clear_tunnel,
+            subscriber_up,
+            subscriber_down,
+            stop,
+        ],
+        dependencies={
+            "node": Provide(lambda: control, sync_to_thread=False),
+            "lists": Provide(lambda: listings, sync_to_thread=False),
+        },
+        exception_handlers={ListGone: _list_gone},
+        openapi_config=OpenAPIConfig(
+            title="holdfast", version=__version__, path=SCHEMA_PATH, render_plugins=[JsonRenderPlugin()]
+        ),
+    )
+
+
+class Server(uvicorn.Server):
+    """An HTTP server that leaves signals to the process that it is part of."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are handled by the node."""
+        yield
+
+
+def server(control: Control) -> Server:
+    """The server of a node's API, ready for `serve(sockets=[bind(path)])` on the node's event loop."""
+    config = uvicorn.Config(
+        application(control), log_config=None, access_log=False, lifespan="off", http="h11", ws="none"
+    )
+    config.load()
+    return Server(config)
+
+
+def bind(path: str) -> socket.socket:
+    """The listening control socket, for the owner only. One that was left behind is replaced.
+
+    The journal's lock has already shown that no other node lives here. Raises OSError.
+    """
+    Path(path).unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    umask = os.umask(0o177)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(umask)
+    sock.listen(64)
+    return sock
+
+
+def _found(row: SessionDetail | None, what: str) -> SessionDetail:
+    if row is None:
+        raise NotFoundException(detail=f"there is no such {what}")
+    return row
+
+
+def _done(done: bool, what: str) -> None:
+    if not done:
+        raise NotFoundException(detail=f"there is no such {what}")
+
+
+def _itself(row: RecoveryView) -> RecoveryView:
+    return row
+
+
+def _list_gone(_: Request[object, object, State], error: ListGone) -> Response[dict[str, object]]:
+    return Response({"status_code": 410, "detail": str(error)}, status_code=410)
