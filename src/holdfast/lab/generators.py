@@ -14,8 +14,8 @@ from holdfast.lab.process import spawn, stop
 from holdfast.lab.topology import CORE_ADDRESS, Topology
 from holdfast.lab.traffic import LINGER_NS, Board, Plan, Schedule, Side
 
-_LEAD_NS = 200_000_000
-"""Time between starting the generators and the first packet's due time."""
+_LEAD_NS = 50_000_000
+"""Time between the command to start and the first packet's due time."""
 _SIDES: tuple[Side, Side] = ("lac", "core")
 
 
@@ -29,7 +29,6 @@ class Generators:
     def __init__(self, net: Topology, addresses: list[str], pps: int, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True)
-        self.schedule = Schedule(time.monotonic_ns() + _LEAD_NS, pps, len(addresses))
         token = secrets.randbits(32)
         self._boards = {side: Board(str(self._path(side, "board")), len(addresses)) for side in _SIDES}
         self._processes: dict[Side, subprocess.Popen[bytes]] = {}
@@ -37,7 +36,7 @@ class Generators:
             plan = Plan(
                 side=side,
                 token=token,
-                schedule=self.schedule,
+                pps=pps,
                 addresses=tuple(addresses),
                 core=CORE_ADDRESS,
                 log=str(self._path(side, "log")),
@@ -48,6 +47,8 @@ class Generators:
         for process in self._processes.values():
             if process.stdout is None or process.stdout.readline() != b"ready\n":
                 raise GeneratorFailed(f"a traffic generator did not start; see {directory}")
+        self.schedule = Schedule(time.monotonic_ns() + _LEAD_NS, pps, len(addresses))
+        self._command("start", self.schedule.start_ns)
         self.up, self.down = self._boards["core"], self._boards["lac"]
 
     def _path(self, side: Side, kind: str) -> Path:
@@ -64,14 +65,17 @@ class Generators:
     def finish(self) -> int:
         """End sending now, wait until receiving has ended too; returns the time at which sending ended, in ns."""
         stop_ns = time.monotonic_ns()
-        for process in self._processes.values():
-            if process.stdin is not None:
-                process.stdin.write(b"stop %d\n" % stop_ns)
-                process.stdin.flush()
+        self._command("stop", stop_ns)
         for side, process in self._processes.items():
             if process.wait(timeout=LINGER_NS / 1e9 + 30):
                 raise GeneratorFailed(f"the {side} generator failed; see {self._path(side, 'stderr')}")
         return stop_ns
+
+    def _command(self, word: str, at_ns: int) -> None:
+        for process in self._processes.values():
+            if process.stdin is not None:
+                process.stdin.write(f"{word} {at_ns}\n".encode())
+                process.stdin.flush()
 
     def measure(self, moments: Moments) -> tuple[Direction, Direction]:
         """Up (subscriber to core) and down, from the receivers' logs."""

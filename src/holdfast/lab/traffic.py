@@ -8,8 +8,8 @@ session and number, and the CLOCK_MONOTONIC time of sending; a receiver logs (ar
 One socket serves every session: at the LAC the pool is the machine's own (AnyIP), and the source address goes with
 each packet; at the core the destination does.
 
-Run as `python -m holdfast.lab.traffic PLAN`. Commands on standard input: `stop NS` ends sending at that time and
-receiving 2 s later; end of file ends both at once.
+Run as `python -m holdfast.lab.traffic PLAN`. Commands on standard input: `start NS` and `stop NS` say when sending
+begins and ends, receiving ends 2 s after that; end of file ends both at once.
 """
 
 import mmap
@@ -29,6 +29,8 @@ import msgspec
 PORT = 47000
 LINGER_NS = 2_000_000_000
 """How long receiving goes on after the last packet was due."""
+
+NEVER_NS = 1 << 62
 
 _TICK_S = 0.001
 _IP_PKTINFO = 8  # linux/in.h; not in the socket module
@@ -63,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     side: Side
     token: int
-    schedule: Schedule
+    pps: int
     addresses: tuple[str, ...]
     core: str
     log: str
@@ -143,12 +145,12 @@ def _pktinfo(source: str) -> bytes:
 
 
 def _run(plan: Plan, sock: socket.socket, send: Sender, log: BinaryIO, board: Board) -> None:
-    schedule, commands = plan.schedule, _Commands()
-    k, end_ns = 0, sys.maxsize
-    while (now := time.monotonic_ns()) < end_ns + LINGER_NS:
-        k = _send_due(plan.token, schedule, k, min(now, end_ns), send)
-        _receive(plan.token, len(plan.addresses), sock, log, board)
-        end_ns = commands.wait(end_ns)
+    commands, sessions, k = _Commands(), len(plan.addresses), 0
+    while (now := time.monotonic_ns()) < commands.stop_ns + LINGER_NS:
+        schedule = Schedule(commands.start_ns, plan.pps, sessions)
+        k = _send_due(plan.token, schedule, k, min(now, commands.stop_ns), send)
+        _receive(plan.token, sessions, sock, log, board)
+        commands.wait()
 
 
 def _send_due(token: int, schedule: Schedule, k: int, until_ns: int, send: Sender) -> int:
@@ -183,22 +185,25 @@ class _Commands:
     """Standard input as a source of commands; waiting for one is what paces the generator."""
 
     def __init__(self) -> None:
+        self.start_ns = NEVER_NS
+        self.stop_ns = NEVER_NS
         self._pending = b""
 
-    def wait(self, end_ns: int) -> int:
-        """Wait one tick; returns the (new) time at which sending ends."""
+    def wait(self) -> None:
+        """Wait one tick, and obey what has come."""
         if not select.select([0], [], [], _TICK_S)[0]:
-            return end_ns
+            return
         data = os.read(0, 4096)
         if not data:
-            return 0
-        self._pending += data
-        *lines, self._pending = self._pending.split(b"\n")
+            self.stop_ns = -LINGER_NS
+            return
+        *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
-            word, _, value = line.partition(b" ")
-            if word == b"stop":
-                end_ns = int(value)
-        return end_ns
+            match line.split():
+                case [b"start", at]:
+                    self.start_ns = int(at)
+                case [b"stop", at]:
+                    self.stop_ns = int(at)
 
 
 if __name__ == "__main__":
