@@ -14,6 +14,7 @@ class Fault(Enum):
     IO = "the disk reports an error"
     READ_ONLY = "the file or its directory cannot be written"
     DAMAGED = "the file is damaged or is not a journal"
+    MISSING = "there is no such file"
     MOVED = "the file was moved or replaced while in use"
     BUSY = "another process holds the file"
     OTHER = "SQLite reports an error"

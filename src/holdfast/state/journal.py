@@ -99,9 +99,9 @@ class Journal:
     def submit(self, writes: Sequence[Write], done: Done | None = None) -> None:
         """Queue writes for the next commit, after all that were submitted before; `done` hears how it went.
 
-        Without `done`, and if there are only hints, nobody waits: they ride along in the next commit or
-        make one after a second. When the journal cannot write, `done` gets the error at once and new
-        records are not written; deletions and hints are kept and written when it can.
+        Nobody waits for hints, for the endpoint's record, and for what comes without `done`: they ride along in
+        the next commit, or make one after a second. When the journal cannot write, `done` gets the error at once
+        and records are not written; deletions and hints are kept, and written when it can.
         """
         self._writer.submit(Submission(writes, done))
 

@@ -17,7 +17,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from holdfast.records.writes import Hint
+from holdfast.records import EndpointRecord
+from holdfast.records.writes import Hint, Save
 from holdfast.state.database import Synchronous, connect, identity
 from holdfast.state.errors import Fault, JournalDamaged, JournalError, journal_error
 from holdfast.state.group import Changes, Group, Item
@@ -62,7 +63,11 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
         """Whether a later commit will do."""
         if self.done is None:
             return True
-        return bool(self.items) and all(type(item) is Hint for item in self.items)
+        return bool(self.items) and all(_is_never_waited_for(item) for item in self.items)
+
+
+def _is_never_waited_for(item: Item) -> bool:
+    return isinstance(item, Hint) or (isinstance(item, Save) and isinstance(item.record, EndpointRecord))
 
 
 CHECKPOINT_ROWS: Final = 4000
