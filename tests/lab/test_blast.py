@@ -336,9 +336,9 @@ def test_packets_are_numbered_per_session_and_counted_at_both_ends() -> None:
 
 
 def test_gaps_are_the_longest_silence_of_all_and_of_any_session() -> None:
-    now = 0
-    arrivals = Arrivals(lambda: now)
-    for now, index in ((1_000, 0), (2_000, 1), (9_000, 0), (12_000, 1)):
+    times = iter((1_000, 2_000, 9_000, 12_000))
+    arrivals = Arrivals(lambda: next(times))
+    for index in (0, 1, 0, 1):
         arrivals.note(NUMBER.pack(MARK, index, 1), 0)
     assert (arrivals.gap, arrivals.session_gap) == (7_000, 10_000)
 

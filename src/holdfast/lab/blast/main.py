@@ -80,6 +80,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         setup_timeout_s=args.setup_timeout,
         duration_s=args.duration,
         keep=args.keep,
+        server_pid=args.server_pid,
         traffic=Traffic(
             core=core,
             port=core_port,
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--down", type=_at_least(0), default=0, metavar="PPS", help="packets per second to all subscribers")
     add("--up-size", type=_size, default=MIN_INNER, help="inner packet size in octets")
     add("--down-size", type=_size, default=MIN_INNER, help="inner packet size in octets")
+    add("--server-pid", type=_at_least(1), default=0, metavar="PID", help="measure this process as well")
     add("--json", nargs="?", const="-", metavar="FILE", help="the result as JSON, to FILE or standard output")
     return parser
 

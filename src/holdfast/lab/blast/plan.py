@@ -24,7 +24,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `rate` 0: as fast as `in_flight` allows. `total` above `sessions`: the oldest make room.
 
-    `tunnel_in_flight` 0: as many as the window takes. `keep`: no StopCCN at the end.
+    `tunnel_in_flight` 0: as many as the window takes. `keep`: no StopCCN at the end. `server_pid`: the
+    server's process, if it runs on this machine; its CPU time and memory are then measured too.
     """
 
     lns: str
@@ -46,4 +47,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     setup_timeout_s: float = 30.0
     duration_s: float = 0.0
     keep: bool = False
+    server_pid: int = 0
     traffic: Traffic = Traffic()

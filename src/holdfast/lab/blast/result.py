@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+MIB = 1 << 20
 GENERATOR_LIMIT = 0.9
 """From this share of one core on, the generator may be what was measured."""
 
@@ -78,6 +79,15 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.traffic_cpu_share, self.core_cpu_share) >= GENERATOR_LIMIT
 
 
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """The server's process: share of one core during set-up and during traffic; memory in octets."""
+
+    setup_cpu_share: float
+    traffic_cpu_share: float
+    rss_before: int
+    rss_after: int
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the load generator."""
 
@@ -88,6 +98,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     down: Direction | None
     generator: Generator
     generator_limited: bool
+    server: Server | None
 
     @property
     def clean(self) -> bool:
@@ -135,6 +146,8 @@ def table(result: Result) -> str:
         if direction is not None:
             rows.append((f"packets {name}", _direction_text(direction) + _mark(generator.traffic_limited)))
     rows.append(("generator", _generator_text(generator)))
+    if result.server is not None:
+        rows.append(("server process", _server_text(result.server)))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 
@@ -159,6 +172,13 @@ def _direction_text(d: Direction) -> str:
     return (
         f"{text}, {d.received:,} received, {lost:,} lost; longest gap {d.longest_gap_ms:.1f} ms, "
         f"of one session {d.longest_session_gap_ms:.1f} ms"
+    )
+
+
+def _server_text(s: Server) -> str:
+    return (
+        f"{s.setup_cpu_share:.0%} of a core during set-up, {s.traffic_cpu_share:.0%} during traffic, "
+        f"memory {s.rss_before / MIB:.1f} MiB, then {s.rss_after / MIB:.1f} MiB"
     )
 
 

@@ -22,11 +22,13 @@ from holdfast.lab.blast.result import (
     Direction,
     Generator,
     Result,
+    Server,
     Sessions,
     Tunnels,
     per_second,
     spread,
 )
+from holdfast.lab.blast.server import cpu_seconds, rss_bytes
 from holdfast.lab.blast.tunnel import TunnelState
 from holdfast.lab.blast.upstream import Upstream
 
@@ -41,6 +43,22 @@ def clock() -> Instant:
     return time.monotonic_ns() // 1000
 
 
+class _Share:
+    """CPU time over wall time between two moments, of this process and of the server's."""
+
+    def __init__(self, server_pid: int) -> None:
+        self._pid = server_pid
+        self._wall = clock()
+        self._own = time.process_time()
+        self._server = cpu_seconds(server_pid) if server_pid else 0.0
+
+    def take(self) -> tuple[float, float]:
+        """The shares since the beginning: ours, the server's (0 if there is none to look at)."""
+        wall = max(1, clock() - self._wall) / SECOND
+        server = cpu_seconds(self._pid) - self._server if self._pid else 0.0
+        return (time.process_time() - self._own) / wall, server / wall
+
+
 class Run:
     """A run in progress. `measure` is all of it."""
 
@@ -51,7 +69,8 @@ class Run:
         self._down = Arrivals(clock)
         self._engine = Engine(plan, self._link.send, clock, os.urandom, self._packet)
         self._tunnel_us = 0
-        self._setup_cpu = self._traffic_cpu = 0.0
+        self._setup_cpu = self._traffic_cpu = (0.0, 0.0)
+        self._rss = (0, 0)
         self._up: Direction | None = None
         self._downstream: Direction | None = None
         self._core_cpu = 0.0
@@ -62,7 +81,9 @@ class Run:
         gc.disable()
         try:
             self._open_tunnels()
+            before = self._resident()
             self._place_calls()
+            self._rss = before, self._resident()
             self._hold()
             up_at_end = len(self._engine.up)
             if not self._plan.keep:
@@ -102,13 +123,13 @@ class Run:
     def _place_calls(self) -> None:
         engine = self._engine
         engine.begin(clock())
-        cpu, start, told = time.process_time(), clock(), clock()
+        share, told = _Share(self._plan.server_pid), clock()
         while not engine.finished:
             self._turn(clock() + TICK)
             if clock() - told >= SECOND:
                 told = clock()
                 self._say(f"{len(engine.latencies):,} sessions set up, {engine.in_flight} in flight")
-        self._setup_cpu = (time.process_time() - cpu) * SECOND / max(1, clock() - start)
+        self._setup_cpu = share.take()
 
     def _hold(self) -> None:
         plan = self._plan
@@ -125,7 +146,7 @@ class Run:
         traffic, engine = self._plan.traffic, self._engine
         calls = list(engine.sessions())
         core = CoreSide(self._task(calls), traffic.core_command)
-        cpu, start = time.process_time(), clock()
+        share, start = _Share(self._plan.server_pid), clock()
         end = start + round(self._plan.duration_s * SECOND)
         pacer = Pacer(traffic.up, start, end)
         upstream = Upstream(calls, traffic, pacer, self._link.send)
@@ -134,7 +155,7 @@ class Run:
         while (now := clock()) < end:
             upstream.send(now)
             self._turn(pacer.next_at(now) or end)
-        self._traffic_cpu = (time.process_time() - cpu) * SECOND / (clock() - start)
+        self._traffic_cpu = share.take()
         linger = clock() + LINGER
         while clock() < linger:
             self._turn(linger)
@@ -171,6 +192,19 @@ class Run:
             longest_session_gap_ms=self._down.session_gap / 1000,
         )
 
+    def _server(self) -> Server | None:
+        if not self._plan.server_pid:
+            return None
+        return Server(
+            setup_cpu_share=round(self._setup_cpu[1], 3),
+            traffic_cpu_share=round(self._traffic_cpu[1], 3),
+            rss_before=self._rss[0],
+            rss_after=self._rss[1],
+        )
+
+    def _resident(self) -> int:
+        return rss_bytes(self._plan.server_pid) if self._plan.server_pid else 0
+
     def _close(self) -> None:
         self._engine.close(clock())
         end = clock() + CLOSING
@@ -181,8 +215,8 @@ class Run:
         plan, engine = self._plan, self._engine
         took = engine.last_opened_at - engine.placed_from
         generator = Generator(
-            setup_cpu_share=round(self._setup_cpu, 3),
-            traffic_cpu_share=round(self._traffic_cpu, 3),
+            setup_cpu_share=round(self._setup_cpu[0], 3),
+            traffic_cpu_share=round(self._traffic_cpu[0], 3),
             core_cpu_share=round(self._core_cpu, 3),
             retransmitted=engine.retransmitted,
             refused=self._link.refused,
@@ -212,4 +246,5 @@ class Run:
             down=self._downstream,
             generator=generator,
             generator_limited=generator.setup_limited or generator.traffic_limited,
+            server=self._server(),
         )
