@@ -17,7 +17,7 @@ from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Sync, Tunnel
 from holdfast.wire.codes import Msg
 from holdfast.wire.dictionary import FAILOVER_SESSION_STATE, SessionState
-from holdfast.wire.messages import MAX_FSS_PER_MESSAGE, Message, encode
+from holdfast.wire.messages import MAX_FSS, Message, encode
 
 
 def start(ctx: Context, tunnel: Tunnel, role: str, now: Instant) -> None:
@@ -34,7 +34,7 @@ def start(ctx: Context, tunnel: Tunnel, role: str, now: Instant) -> None:
 def query(tunnel: Tunnel, sessions: Iterable[Session], now: Instant) -> None:
     """Send FSQs that name these sessions, as many per message as fit one packet (T-36)."""
     rest = iter(sessions)
-    while batch := list(islice(rest, MAX_FSS_PER_MESSAGE)):
+    while batch := list(islice(rest, MAX_FSS)):
         for session in batch:
             session.queries += 1
         entries = [FAILOVER_SESSION_STATE(SessionState(s.local_id, s.peer_id)) for s in batch]
@@ -54,8 +54,8 @@ def on_fsq(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
         else:
             answers.append(SessionState(0, theirs.session_id))
             stale.append(session)
-    for i in range(0, len(answers), MAX_FSS_PER_MESSAGE):
-        body = encode(Msg.FSR, *(FAILOVER_SESSION_STATE(a) for a in answers[i : i + MAX_FSS_PER_MESSAGE]))
+    for i in range(0, len(answers), MAX_FSS):
+        body = encode(Msg.FSR, *(FAILOVER_SESSION_STATE(a) for a in answers[i : i + MAX_FSS]))
         tunnel.channel.send(0, body, now)
     fresh = [s for s in stale if not s.queries]
     if fresh:
