@@ -14,11 +14,10 @@ from typing import Annotated, Protocol, TypeAlias
 import uvicorn
 from litestar import Litestar, Request, Response, delete, get, post
 from litestar.datastructures import State
-from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.params import Dependency, Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from holdfast import __version__
 from holdfast.daemon.listing import ListGone, Listings
@@ -56,89 +55,91 @@ class Control(Protocol):
     def stop(self, teardown: bool) -> None: ...
 
 
-Node: TypeAlias = Annotated[Control, Dependency(skip_validation=True)]
-Lists: TypeAlias = Annotated[Listings, Dependency(skip_validation=True)]
-After: TypeAlias = Annotated[
-    str, Parameter(query="after", description='`next` of the page before, "" to begin')
-]
-Limit: TypeAlias = Annotated[int, Parameter(query="limit", ge=1, le=1000, description="rows of a page")]
+class Held(State):
+    """What handlers work on: the node, and the lists that clients are reading."""
+
+    node: Control
+    lists: Listings
+
+
+After: TypeAlias = Annotated[str, QueryParameter(description='`next` of the page before, "" to begin')]
+Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=1000, description="rows of a page")]
 
 
 @get("/v1/node", sync_to_thread=False)
-def show_node(node: Node) -> NodeView:
+def show_node(state: Held) -> NodeView:
     """The node as a whole."""
-    return node.node()
+    return state.node.node()
 
 
 @get("/v1/counters", sync_to_thread=False)
-def show_counters(node: Node) -> dict[str, int]:
+def show_counters(state: Held) -> dict[str, int]:
     """Every counter of the node, its socket, data plane and journal."""
-    return node.counters()
+    return state.node.counters()
 
 
 @get("/v1/tunnels", sync_to_thread=False)
-def list_tunnels(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[TunnelView]:
+def list_tunnels(state: Held, after: After = "", limit: Limit = 500) -> Page[TunnelView]:
     """Control connections."""
-    return lists.page(after, limit, node.tunnel_ids, node.tunnel)
+    return state.lists.page(after, limit, state.node.tunnel_ids, state.node.tunnel)
 
 
 @get("/v1/sessions", sync_to_thread=False)
-def list_sessions(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[SessionView]:
+def list_sessions(state: Held, after: After = "", limit: Limit = 500) -> Page[SessionView]:
     """Sessions."""
-    return lists.page(after, limit, node.session_keys, node.session)
+    return state.lists.page(after, limit, state.node.session_keys, state.node.session)
 
 
 @get("/v1/sessions/{key:int}", sync_to_thread=False)
-def show_session(node: Node, key: int) -> SessionDetail:
+def show_session(state: Held, key: FromPath[int]) -> SessionDetail:
     """Everything known about one session, by its session key."""
-    return _found(node.session_detail(key), "session")
+    return _found(state.node.session_detail(key), "session")
 
 
 @get("/v1/subscribers", sync_to_thread=False)
-def list_subscribers(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[SubscriberView]:
+def list_subscribers(state: Held, after: After = "", limit: Limit = 500) -> Page[SubscriberView]:
     """The PPP clients that this node runs."""
-    return lists.page(after, limit, node.subscriber_names, node.subscriber)
+    return state.lists.page(after, limit, state.node.subscriber_names, state.node.subscriber)
 
 
 @get("/v1/recoveries", sync_to_thread=False)
-def list_recoveries(node: Node, lists: Lists, after: After = "", limit: Limit = 500) -> Page[RecoveryView]:
+def list_recoveries(state: Held, after: After = "", limit: Limit = 500) -> Page[RecoveryView]:
     """Recoveries that run, and the last ones that ended."""
-    return lists.page(after, limit, node.recoveries, _itself)
+    return state.lists.page(after, limit, state.node.recoveries, _itself)
 
 
 @delete("/v1/sessions/{key:int}", sync_to_thread=False)
-def clear_session(node: Node, key: int) -> None:
+def clear_session(state: Held, key: FromPath[int]) -> None:
     """End one session."""
-    _done(node.clear_session(key), "session")
+    _done(state.node.clear_session(key), "session")
 
 
 @delete("/v1/tunnels/{tunnel_id:int}", sync_to_thread=False)
-def clear_tunnel(node: Node, tunnel_id: int) -> None:
+def clear_tunnel(state: Held, tunnel_id: FromPath[int]) -> None:
     """End a tunnel and its sessions."""
-    _done(node.clear_tunnel(tunnel_id), "tunnel")
+    _done(state.node.clear_tunnel(tunnel_id), "tunnel")
 
 
 @post("/v1/subscribers/{name:str}/up", status_code=202, sync_to_thread=False)
-def subscriber_up(node: Node, name: str) -> None:
+def subscriber_up(state: Held, name: FromPath[str]) -> None:
     """Connect a subscriber, and keep it connected."""
-    _done(node.subscriber_up(name), "subscriber")
+    _done(state.node.subscriber_up(name), "subscriber")
 
 
 @post("/v1/subscribers/{name:str}/down", status_code=202, sync_to_thread=False)
-def subscriber_down(node: Node, name: str) -> None:
+def subscriber_down(state: Held, name: FromPath[str]) -> None:
     """Disconnect a subscriber, and leave it so."""
-    _done(node.subscriber_down(name), "subscriber")
+    _done(state.node.subscriber_down(name), "subscriber")
 
 
 @post("/v1/stop", status_code=202, sync_to_thread=False)
-def stop(node: Node, teardown: bool = False) -> None:
+def stop(state: Held, teardown: FromQuery[bool] = False) -> None:
     """End the process. Sessions stay recorded and come back, unless `teardown` ends them with CDN and StopCCN."""
-    node.stop(teardown)
+    state.node.stop(teardown)
 
 
 def application(control: Control) -> Litestar:
     """The API of one node."""
-    listings = Listings()
     return Litestar(
         route_handlers=[
             show_node,
@@ -154,10 +155,8 @@ def application(control: Control) -> Litestar:
             subscriber_down,
             stop,
         ],
-        dependencies={
-            "node": Provide(lambda: control, sync_to_thread=False),
-            "lists": Provide(lambda: listings, sync_to_thread=False),
-        },
+        state=Held({"node": control, "lists": Listings()}),
+        logging_config=None,
         exception_handlers={ListGone: _list_gone},
         openapi_config=OpenAPIConfig(
             title="holdfast", version=__version__, path=SCHEMA_PATH, render_plugins=[JsonRenderPlugin()]

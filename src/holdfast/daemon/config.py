@@ -386,6 +386,8 @@ def verify(config: Config, file: str = "configuration") -> None:
             raise ConfigError(file, f"peer[{peer.name}].connect", 'needs role = "lac" or "both" in [node]')
     reachable = {peer.name for peer in config.peer if peer.connect}
     for subscriber in config.subscriber:
+        if "/" in subscriber.name:
+            raise ConfigError(file, f"subscriber[{subscriber.name}].name", "must not contain a slash")
         if subscriber.tunnel not in reachable:
             raise ConfigError(
                 file,
