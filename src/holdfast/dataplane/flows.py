@@ -50,30 +50,24 @@ class Flow:
                  "rx_bytes", "rx_packets", "source", "tx_bytes", "tx_packets")  # fmt: skip
 
     def __init__(self, entry: Entry, outbox: Outbox) -> None:
-        self.rx_packets = self.rx_bytes = self.tx_packets = self.tx_bytes = self.ns = 0
-        self.ids = entry.local_tunnel << 16 | entry.local_session
-        self.program(entry, outbox)
-
-    def program(self, entry: Entry, outbox: Outbox) -> None:
-        """Forward by `entry` from now on; counters and the next Ns stay. Raises BadEntry."""
+        """Raises BadEntry."""
         try:
-            self.address = int.from_bytes(socket.inet_aton(entry.address), "big")
+            self.address = int.from_bytes(socket.inet_pton(socket.AF_INET, entry.address), "big")
             self.peer_word = source_word(entry.peer)
         except (OSError, OverflowError) as error:
             raise BadEntry(f"session {entry.key:#x}: {entry.address!r} or {entry.peer!r}: {error}") from error
-        if not (0 < entry.peer_tunnel <= 0xFFFF and 0 < entry.peer_session <= 0xFFFF):
-            raise BadEntry(f"session {entry.key:#x}: peer ids {entry.peer_tunnel}, {entry.peer_session}")
-        if (
-            entry.key != session_key(entry.local_tunnel, entry.local_session)
-            or not 0 < self.ids <= 0xFFFFFFFF
-        ):
-            raise BadEntry(f"session {entry.key:#x}: not of ids {entry.local_tunnel}, {entry.local_session}")
-        if entry.mtu < ipv4.MINIMUM_MTU:
-            raise BadEntry(f"session {entry.key:#x}: MTU {entry.mtu} is below {ipv4.MINIMUM_MTU}")
-        lns = entry.side is Side.LNS
+        self.ids = entry.local_tunnel << 16 | entry.local_session
+        _check(entry)
         self.entry, self.outbox, self.mtu = entry, outbox, entry.mtu
+        lns = entry.side is Side.LNS
         self.source, self.destination = (self.address, NOBODY) if lns else (NOBODY, self.address)
         self.head = b"" if entry.with_length or entry.sequenced else _head(entry, 0, 0)
+        self.rx_packets = self.rx_bytes = self.tx_packets = self.tx_bytes = self.ns = 0
+
+    def succeed(self, old: "Flow") -> None:
+        """Go on counting where `old`, the same session by an earlier entry, stopped."""
+        self.rx_packets, self.rx_bytes = old.rx_packets, old.rx_bytes
+        self.tx_packets, self.tx_bytes, self.ns = old.tx_packets, old.tx_bytes, old.ns
 
     def encapsulate(self, packet: bytes) -> bytes:
         """The data message for an IP packet; takes the next Ns of a sequenced session."""
@@ -87,6 +81,17 @@ class Flow:
         """Traffic so far; up is from the subscriber to the core on either side of the tunnel."""
         rx, tx = (self.rx_packets, self.rx_bytes), (self.tx_packets, self.tx_bytes)
         return Counters(*rx, *tx) if self.entry.side is Side.LNS else Counters(*tx, *rx)
+
+
+def _check(entry: Entry) -> None:
+    """The parts of an entry must fit together. Raises BadEntry."""
+    ids = (entry.local_tunnel, entry.local_session, entry.peer_tunnel, entry.peer_session)
+    if not all(0 < number <= 0xFFFF for number in ids):
+        raise BadEntry(f"session {entry.key:#x}: ids {ids} are not of L2TPv2")
+    if entry.key != session_key(entry.local_tunnel, entry.local_session):
+        raise BadEntry(f"session {entry.key:#x}: the key is not of ids {ids[:2]}")
+    if entry.mtu < ipv4.MINIMUM_MTU:
+        raise BadEntry(f"session {entry.key:#x}: MTU {entry.mtu} is below {ipv4.MINIMUM_MTU}")
 
 
 def _head(entry: Entry, ns: int, size: int) -> bytes:
@@ -143,14 +148,13 @@ class Flows:
             outbox = self._outboxes.get(entry.peer)
             if outbox is None:
                 outbox = self._outboxes[entry.peer] = Outbox(entry.peer)
-            flow = self.by_key.get(entry.key)
-            if flow is None:
-                flow = Flow(entry, outbox)
-            elif flow.entry == entry:
+            old = self.by_key.get(entry.key)
+            if old is not None and old.entry == entry:
                 continue
-            else:
-                self._forget_address(flow)
-                flow.program(entry, outbox)
+            flow = Flow(entry, outbox)
+            if old is not None:
+                flow.succeed(old)
+                self._forget_address(old)
             self.by_key[entry.key] = self.by_ids[flow.ids] = flow
             self._by_address(flow)[flow.address] = flow
 

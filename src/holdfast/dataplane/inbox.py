@@ -28,7 +28,9 @@ _recvmmsg.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 
 def source_word(address: tuple[str, int]) -> int:
     """An IPv4 address and port as the integer that `Inbox.sources` holds for it."""
-    packed = _SOCKADDR.pack(socket.AF_INET, address[1].to_bytes(2, "big"), socket.inet_aton(address[0]))
+    packed = _SOCKADDR.pack(
+        socket.AF_INET, address[1].to_bytes(2, "big"), socket.inet_pton(socket.AF_INET, address[0])
+    )
     word: int = _WORD.unpack_from(packed)[0]
     return word
 

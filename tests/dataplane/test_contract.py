@@ -1,0 +1,155 @@
+"""The contract, on every plane: each case of `cases` from empty tables, and what entries do."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from dataplane.cases import (
+    CASES,
+    COUNTED_UP,
+    DOWN,
+    IP,
+    KEY,
+    LNS,
+    OTHER,
+    OURS,
+    PEER,
+    SIZE,
+    STRANGER,
+    THEIRS,
+    UP,
+    Case,
+    FromDevice,
+    FromPeer,
+    entry,
+)
+from dataplane.planes import Bench, NullBench, TunBench
+from holdfast.dataplane.contract import BadEntry, UnknownSession, Verdict
+from holdfast.dataplane.reconcile import plan, reconcile
+from holdfast.records import Counters, Side
+
+PLANES: dict[str, Callable[..., Bench]] = {"null": NullBench, "tun": TunBench}
+
+
+@pytest.fixture(params=PLANES)
+def make(request: pytest.FixtureRequest) -> Iterator[Callable[..., Bench]]:
+    """Makes planes of one kind, and closes them."""
+    made: list[Bench] = []
+
+    def make_one(**options: object) -> Bench:
+        made.append(PLANES[request.param](**options))
+        return made[-1]
+
+    yield make_one
+    for bench in made:
+        bench.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_packet_case(case: Case, make: Callable[..., Bench]) -> None:
+    bench = make(mss_clamp=case.mss_clamp, icmp_source=case.icmp_source)
+    bench.plane.install(case.entries)
+    out = bench.inject(case.arrives)
+    assert (out.to_device, out.to_peer, out.punted) == (case.to_device, case.to_peer, case.punted)
+    moved = {verdict: count for verdict, count in bench.plane.verdicts().items() if count}
+    assert moved == {case.verdict: 1}
+    counted = {key: c for key, c in bench.plane.all_counters().items() if c != Counters()}
+    assert counted == case.counters
+
+
+def test_every_verdict_has_a_case_or_a_test_of_its_own() -> None:
+    only_with_io = {Verdict.RX_REFUSED, Verdict.TX_REFUSED}
+    assert {case.verdict for case in CASES} == set(Verdict) - only_with_io
+
+
+def test_enumerate_gives_back_what_was_installed(make: Callable[..., Bench]) -> None:
+    entries = [LNS, entry(Side.LAC, session=4, address=OTHER, acfc=True, mtu=1400)]
+    bench = make()
+    bench.plane.install(entries)
+    assert dict(bench.plane.enumerate()) == {e.key: e for e in entries}
+
+
+def test_counters_survive_a_replacement_and_go_with_the_entry(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([LNS])
+    bench.inject(FromPeer(OURS + IP + UP))
+    bench.plane.install([entry(peer=STRANGER)])
+    assert bench.plane.counters(KEY) == COUNTED_UP[KEY]
+    assert bench.inject(FromPeer(OURS + IP + UP, STRANGER)).to_device == (UP,)
+    assert bench.plane.remove([KEY, 99]) == {KEY: Counters(2, 2 * SIZE, 0, 0)}
+    with pytest.raises(UnknownSession):
+        bench.plane.counters(KEY)
+    bench.plane.install([LNS])
+    assert bench.plane.counters(KEY) == Counters()
+
+
+def test_a_removed_session_forwards_nothing(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([LNS])
+    bench.plane.remove([KEY])
+    out = bench.inject(FromPeer(OURS + IP + UP), FromDevice(DOWN))
+    assert (out.to_device, out.to_peer) == ((), ())
+
+
+def test_removing_the_older_claimant_of_an_address_leaves_the_younger(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([LNS, entry(session=4, peer_session=0x0304)])
+    bench.plane.remove([KEY])
+    assert bench.inject(FromDevice(DOWN)).to_peer == ((THEIRS + IP + DOWN, PEER),)
+
+
+def test_sequenced_sessions_count_their_own_packets(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([entry(sequenced=True)])
+    out = bench.inject(FromDevice(DOWN), FromDevice(DOWN))
+    assert [datagram[6:10] for datagram, _ in out.to_peer] == [b"\0\0\0\0", b"\0\1\0\0"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"address": "100.64.0"},
+        {"address": "host"},
+        {"peer": ("192.0.2.1.5", 1701)},
+        {"peer": ("192.0.2.1", 70000)},
+        {"peer_tunnel": 0},
+        {"peer_session": 0x10000},
+        {"key": 5},
+        {"mtu": 67},
+    ],
+    ids=str,
+)
+def test_an_entry_that_cannot_forward_is_refused(
+    wrong: dict[str, object], make: Callable[..., Bench]
+) -> None:
+    bench = make()
+    with pytest.raises(BadEntry):
+        bench.plane.install([entry(session=4, address=OTHER), entry(**wrong)])  # type: ignore[arg-type]
+    assert list(bench.plane.enumerate()) == [entry(session=4).key]
+
+
+def test_a_refused_replacement_changes_nothing(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([LNS])
+    with pytest.raises(BadEntry):
+        bench.plane.install([entry(address=OTHER, mtu=1)])
+    assert bench.inject(FromDevice(DOWN)).to_peer == ((THEIRS + IP + DOWN, PEER),)
+    assert dict(bench.plane.enumerate()) == {KEY: LNS}
+
+
+def test_reconcile_installs_changes_and_removes_and_reads_back(make: Callable[..., Bench]) -> None:
+    bench = make()
+    stays, goes, changes = (entry(session=s, address=f"100.64.0.{s}") for s in (1, 2, 3))
+    comes, changed = entry(session=4, address="100.64.0.4"), entry(session=3, address="100.64.0.30")
+    bench.plane.install([stays, goes, changes])
+    want = {e.key: e for e in (stays, changed, comes)}
+    made, left = reconcile(bench.plane, want)
+    assert (made.put, made.delete) == ([changed, comes], [goes.key])
+    assert not left
+    assert dict(bench.plane.enumerate()) == want
+    again, _ = reconcile(bench.plane, want)
+    assert not again
+
+
+def test_plan_of_what_agrees_is_empty() -> None:
+    assert not plan({KEY: LNS}, {KEY: LNS})
