@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from pathlib import Path
 
 import pytest
 
 from holdfast.core.clock import MILLISECOND, SECOND, Instant
-from holdfast.core.errors import LocalError
 from holdfast.daemon.effects import Address, Effect, Lane, Log, Persist, Release, Send, Unwant, Want
-from holdfast.daemon.runner import Runner
+from holdfast.daemon.runner import Done, Runner
 from holdfast.daemon.udp import UdpSocket, open_udp
 from holdfast.dataplane.contract import Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.null import NullPlane
 from holdfast.records import EndpointRecord, Side, session_key
 from holdfast.records.writes import ForgetSession, Hint, Save, Write
+from holdfast.state.errors import Fault, JournalError
 
 LOOPBACK = "127.0.0.1"
+FULL = JournalError(Path("journal.db"), Fault.FULL)
 RECORD = Save(EndpointRecord(name="x"))
 FORGET = ForgetSession(7)
 CONTROL_MESSAGE = bytes.fromhex("c802000c00010000 00000000".replace(" ", ""))
@@ -68,7 +70,7 @@ class ScriptedNode:
         self.heard.append(("control", data))
         return self.on_control(data)
 
-    def ppp(self, key: int, payload: bytes, now: Instant) -> Iterable[Effect]:
+    def ppp(self, key: int, payload: bytes, source: Address, now: Instant) -> Iterable[Effect]:
         self.heard.append(("ppp", key))
         return self.on_ppp(key)
 
@@ -94,7 +96,7 @@ class Bench:
     def __init__(self) -> None:
         self.loop, self.node, self.plane = VirtualLoop(), ScriptedNode(), NullPlane()
         self.udp, self.peer = (open_udp((LOOPBACK, 0), 0) for _ in range(2))
-        self.submitted: list[tuple[Sequence[Write], Callable[[LocalError | None], None]]] = []
+        self.submitted: list[tuple[Sequence[Write], Done | None]] = []
         self.logged: list[Log] = []
         self.runner = Runner(
             self.node,
@@ -116,9 +118,11 @@ class Bench:
         """What has arrived at the peer since the last call."""
         return received(self.peer)
 
-    def finish(self, i: int, error: LocalError | None = None) -> None:
+    def finish(self, i: int, error: JournalError | None = None) -> None:
         """The journal answers the group `i`."""
-        self.submitted[i][1](error)
+        done = self.submitted[i][1]
+        assert done is not None
+        done(error)
 
 
 def received(udp: UdpSocket) -> list[bytes]:
@@ -190,13 +194,13 @@ def test_the_writes_of_a_turn_are_one_group(bench: Bench) -> None:
 def test_hints_and_the_endpoint_record_are_never_waited_for(bench: Bench, write: Write) -> None:
     bench.do(Persist(1, (write,)), bench.send(1, b"at once"))
     assert bench.sent() == [b"at once"]
-    assert bench.submitted[0][0] == [write]
+    assert bench.submitted == [([write], None)]
 
 
 def test_an_error_of_the_journal_drops_what_waited_and_tells_the_node(bench: Bench) -> None:
     bench.node.on_failure = lambda lane: [bench.send(lane, b"sorry")]
     bench.do(Persist(1, (FORGET,)), bench.send(1, b"yes"), Want(1, entry(5)))
-    bench.finish(0, LocalError("full"))
+    bench.finish(0, FULL)
     assert bench.node.heard == [("commit_failed", 1)]
     assert bench.sent() == [b"sorry"]
     assert list(bench.plane.enumerate()) == []
@@ -204,7 +208,7 @@ def test_an_error_of_the_journal_drops_what_waited_and_tells_the_node(bench: Ben
 
 def test_what_takes_away_is_done_although_its_commit_failed(bench: Bench) -> None:
     bench.do(Want(1, entry(5)), Persist(1, (FORGET,)), Unwant(1, session_key(1, 5)), Release(1, "p", "x"))
-    bench.finish(0, LocalError("full"))
+    bench.finish(0, FULL)
     assert list(bench.plane.enumerate()) == []
     assert ("release", "p", "x") not in bench.node.heard, "its record may still be there"
     bench.do(Persist(2, (FORGET,)))
