@@ -9,6 +9,7 @@ import msgspec
 from holdfast.lab import measure
 from holdfast.lab.events import EventLog
 from holdfast.lab.measure import Direction, Moments
+from holdfast.lab.options import Role
 from holdfast.lab.report import (
     BothWays,
     DataBack,
@@ -22,8 +23,6 @@ from holdfast.lab.report import (
     verdict,
 )
 from holdfast.lab.snapshot import Snapshot, compare
-
-Role = Literal["lns", "lac"]
 
 
 class Restarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +119,7 @@ def _renegotiated(o: Observed, base: Iterable[str]) -> int:
     for role, log in o.logs.items():
         ids = lac_ids if role == "lac" else lns_ids
         for event in log.since(o.moments.killed_ns, "ppp.up", "ppp.renegotiated"):
-            name = ids.get((event.get("tid", 0), event.get("sid", 0)))
+            name = ids.get((event.get("tunnel", 0), event.get("session", 0)))
             if name is not None:
                 seen.add(name)
     return len(seen)

@@ -20,14 +20,14 @@ from typing import NoReturn
 
 from holdfast.core.errors import LocalError
 from holdfast.lab import netns, topology
-from holdfast.lab.assess import Observed, Restarted, Role, assess
+from holdfast.lab.assess import Observed, Restarted, assess
 from holdfast.lab.capture import capturing
 from holdfast.lab.control import ControlError
 from holdfast.lab.display import Display, open_display
 from holdfast.lab.generators import Generators
 from holdfast.lab.measure import Moments
 from holdfast.lab.nodes import Node, lac_config, lns_config
-from holdfast.lab.options import Options, parse
+from holdfast.lab.options import Options, Role, parse
 from holdfast.lab.report import Report, encode, series
 from holdfast.lab.snapshot import Snapshot, join
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     display = open_display(options.sessions)
     rounds: list[Report] = []
     try:
-        with _laboratory(options, display) as drill:
+        with _laboratory(options, display, rounds) as drill:
             for number in range(1, options.repeat + 1):
                 rounds.append(drill.round(number))
                 display.report(rounds[-1])
@@ -78,12 +78,12 @@ def _interrupted(*_: object) -> NoReturn:
 
 
 @contextmanager
-def _laboratory(options: Options, display: Display) -> Iterator["Drill"]:
+def _laboratory(options: Options, display: Display, rounds: Sequence[Report]) -> Iterator["Drill"]:
     """Namespaces, capture and nodes, ready for the first round; all of it is gone afterwards."""
     with ExitStack() as stack:
         claim = stack.enter_context(netns.claim())
         net = topology.build(claim)
-        work = stack.enter_context(_work_directory(options.keep))
+        work = stack.enter_context(_work_directory(options.keep, rounds))
         if options.pcap:
             stack.enter_context(capturing(net, options.pcap, work))
         drill = Drill(options, display, net, work, claim.directory)
@@ -93,14 +93,28 @@ def _laboratory(options: Options, display: Display) -> Iterator["Drill"]:
 
 
 @contextmanager
-def _work_directory(keep: str) -> Iterator[Path]:
-    """Where configurations, logs and journals go: on a disk, as in life, and not under /run."""
+def _work_directory(keep: str, rounds: Sequence[Report]) -> Iterator[Path]:
+    """Where configurations, logs and journals go: on a disk, as in life, and not under /run.
+
+    It is kept if that was asked for, or if something went wrong.
+    """
     if keep:
         Path(keep).mkdir(parents=True, exist_ok=True)
         yield Path(keep).resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="holdfast-drill-") as directory:
-        yield Path(directory)
+    directory = Path(tempfile.mkdtemp(prefix="holdfast-drill-"))
+    try:
+        yield directory
+    except LocalError:
+        print(f"holdfast drill: logs are in {directory}", file=sys.stderr)
+        raise
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    if all(r.result == "ok" for r in rounds):
+        shutil.rmtree(directory)
+    else:
+        print(f"holdfast drill: logs are in {directory}", file=sys.stderr)
 
 
 def _risen(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
@@ -257,9 +271,6 @@ class Drill:
 
     def _strike(self) -> list[Role]:
         """Set-ups and teardowns begin; the kill; the restart. Returns who was killed."""
-        options = self._options
-        first: list[Role] = ["lns", "lac"] if options.kill == "both" and not options.stagger_ms else []
-        first = first or ["lns" if options.kill == "both" else options.kill]
         shots = [
             self._lac.control.prepare(name, command)
             for pair in zip(self._setups, self._teardowns, strict=True)
@@ -268,16 +279,16 @@ class Drill:
         for shot in shots:
             shot.fire()
         time.sleep(random.random() * _IN_FLIGHT_SPREAD_S)
+        first, *later = self._options.waves
         self._kill_and_start(first)
         for shot in shots:
             shot.close()
-        if not options.stagger_ms:
-            return first
-        time.sleep(options.stagger_ms / 1000)
-        self._kill_and_start(["lac"])
-        return ["lns", "lac"]
+        for roles in later:
+            time.sleep(self._options.stagger_ms / 1000)
+            self._kill_and_start(roles)
+        return [*first, *(role for roles in later for role in roles)]
 
-    def _kill_and_start(self, roles: list[Role]) -> None:
+    def _kill_and_start(self, roles: Sequence[Role]) -> None:
         nodes = [self._nodes[role] for role in roles]
         for node in nodes:
             node.kill()

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+Role = Literal["lns", "lac"]
+
 _PPS_PER_SESSION = 20
 _PPS_MOST = 20_000
 
@@ -27,6 +29,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def pps(self) -> int:
         """Packets per second in each direction."""
         return self.traffic_pps or min(_PPS_PER_SESSION * self.sessions, _PPS_MOST)
+
+    @property
+    def waves(self) -> tuple[tuple[Role, ...], ...]:
+        """Who is killed, first to last; those of one wave at once."""
+        if self.kill != "both":
+            return ((self.kill,),)
+        return (("lns",), ("lac",)) if self.stagger_ms else (("lns", "lac"),)
 
     @property
     def patience_s(self) -> float:

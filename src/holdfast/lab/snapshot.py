@@ -13,7 +13,7 @@ Ids = tuple[int, int, int, int]
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as one node sees it."""
+    """A session as one node sees it. `established` takes in PPP: there is an address."""
 
     name: str
     ids: Ids
@@ -111,6 +111,6 @@ def _seen(ids: Ids, session: SessionView, name: str) -> Seen:
         name=name,
         ids=ids,
         address=session.address,
-        established=session.state == ESTABLISHED,
+        established=session.state == ESTABLISHED and bool(session.address),
         established_utc_us=session.established_utc_us,
     )

@@ -1,0 +1,96 @@
+"""The drill as an end-to-end test, small: 20 sessions, each node killed, both killed; the capture read by tshark."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from holdfast.lab import drill, netns
+from holdfast.lab.report import SCHEMA_FILE
+
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.skipif(netns.unavailable() is not None, reason=str(netns.unavailable())),
+]
+
+Run = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Runs a drill of 20 sessions in 2 tunnels; returns its exit status and its JSON report."""
+
+    def call(*argv: str) -> tuple[int, Any]:
+        file = tmp_path / "report.json"
+        status = drill.main(["--sessions", "20", "--tunnels", "2", "--json", str(file), *argv])
+        document = json.loads(file.read_bytes())
+        jsonschema.validate(document, json.loads(SCHEMA_FILE.read_bytes()))
+        return status, document
+
+    yield call
+
+
+def assert_held(report: Any) -> None:
+    assert report["result"] == "ok"
+    assert report["sessions_before"] == report["sessions_after"] == 20
+    for changed in ("sessions_redialled", "ppp_renegotiated", "addresses_changed", "session_ids_changed"):
+        assert report[changed] == 0, changed
+    for kind in ("setups", "teardowns"):
+        outcome = report["in_flight"][kind]
+        assert outcome["half_open"] == 0
+        assert outcome["survived"] + outcome["ended_clean"] == 5
+    assert report["recovered_by"] == {"rfc4951": 2}
+    assert 0 < report["data_back_ms"]["first"] <= report["data_back_ms"]["all"]
+    assert 0 < report["control_recovered_ms"] <= report["synchronised_ms"]
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is missing")
+def test_lns_killed_under_traffic_keeps_every_session_and_the_capture_is_clean(
+    run: Run, tmp_path: Path
+) -> None:
+    pcap = tmp_path / "drill.pcap"
+    status, report = run("--pcap", str(pcap))
+    assert status == 0
+    assert_held(report)
+    assert list(report["nodes"]) == ["lns"]
+    assert count(pcap, "l2tp.avp.message_type == 1") >= 4, "SCCRQ of 2 tunnels and of their recoveries"
+    assert count(pcap, "_ws.malformed") == 0
+
+
+def count(pcap: Path, display_filter: str) -> int:
+    argv = ["tshark", "-r", str(pcap), "-Y", display_filter]
+    return len(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines())
+
+
+def test_lac_killed_under_traffic_keeps_every_session(run: Run) -> None:
+    status, report = run("--kill", "lac")
+    assert status == 0
+    assert_held(report)
+
+
+def test_both_killed_at_once_keep_every_session(run: Run) -> None:
+    status, report = run("--kill", "both")
+    assert status == 0
+    assert_held(report)
+    assert sorted(report["nodes"]) == ["lac", "lns"]
+
+
+def test_both_killed_one_during_the_others_recovery_and_again(run: Run) -> None:
+    status, document = run("--kill", "both", "--stagger", "100", "--repeat", "2")
+    assert status == 0
+    assert document["passed"] == 2
+    for report in document["rounds"]:
+        assert_held(report)
+
+
+def test_without_namespaces_the_drill_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(netns, "unavailable", lambda: "no namespaces here")
+    assert drill.main([]) == 2
+    assert "no namespaces here" in capsys.readouterr().err
