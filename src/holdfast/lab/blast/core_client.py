@@ -6,7 +6,7 @@ import sys
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.lab.blast.core_side import Report, Task
+from holdfast.lab.blast.core_task import Report, Task
 
 
 class CoreSideFailed(LocalError):

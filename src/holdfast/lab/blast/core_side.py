@@ -14,38 +14,14 @@ from select import select
 import msgspec
 
 from holdfast.core.clock import SECOND, Instant
+from holdfast.lab.blast.core_task import LINGER, Report, Task
 from holdfast.lab.blast.link import BUFFER
 from holdfast.lab.blast.packets import MARK, NUMBER, Arrivals, Pacer
 from holdfast.lab.blast.upstream import BURST
 
-LINGER = 2 * SECOND
-"""Receiving goes on for this long after the last send."""
 _SO_RCVBUFFORCE = 33
 _LARGEST = 2048
 _IP_AND_UDP = 28
-
-
-class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do. `subscribers`: address and session index; `down`: packets per second over all of them."""
-
-    address: str
-    port: int
-    down: int
-    size: int
-    seconds: float
-    subscribers: list[tuple[str, int]]
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. Gaps in microseconds; `up_session_gap` is the longest within any one session."""
-
-    up_received: int
-    up_sessions: int
-    up_gap: int
-    up_session_gap: int
-    down_due: int
-    down_sent: int
-    cpu_share: float
 
 
 def serve(task: Task, sock: socket.socket) -> Report:

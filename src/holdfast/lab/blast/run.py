@@ -12,7 +12,7 @@ from collections.abc import Callable
 from holdfast.core.clock import SECOND, Instant
 from holdfast.lab.blast.call import Call
 from holdfast.lab.blast.core_client import CoreSide
-from holdfast.lab.blast.core_side import LINGER, Report, Task
+from holdfast.lab.blast.core_task import LINGER, Report, Task
 from holdfast.lab.blast.engine import TICK, Engine
 from holdfast.lab.blast.frames import IP
 from holdfast.lab.blast.link import Link
@@ -155,6 +155,7 @@ class Run:
         while (now := clock()) < end:
             upstream.send(now)
             self._turn(pacer.next_at(now) or end)
+        upstream.send(end)
         self._traffic_cpu = share.take()
         linger = clock() + LINGER
         while clock() < linger:
