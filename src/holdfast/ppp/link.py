@@ -16,7 +16,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
-from holdfast.core.auth import CHAP, PAP, Accept, Answer, Credentials
+from holdfast.core.auth import CHAP, PAP, Accept, Answer, Credentials, Reject
 from holdfast.core.clock import Instant
 from holdfast.core.errors import Malformed
 from holdfast.core.ids import RandomBytes
@@ -45,6 +45,7 @@ _LCP, _IPCP = int(Protocol.LCP), int(Protocol.IPCP)
 _SPOKEN = frozenset({_LCP, _IPCP, PAP, CHAP, int(Protocol.IPV4)})
 _AUTHENTICATION = frozenset({PAP, CHAP})
 _NOTHING_AGREED = LcpRecord()
+_ANOTHER_USER = Reject("another user's session")
 _Lcp: TypeAlias = Negotiation[LcpOptions]
 _Ipcp: TypeAlias = Negotiation[ServerOptions] | Negotiation[ClientOptions]
 
@@ -68,6 +69,7 @@ class Link:
         "_asked",
         "_auth",
         "_ending",
+        "_give_up",
         "_holding",
         "_identifier",
         "_ipcp",
@@ -75,11 +77,11 @@ class Link:
         "_local",
         "_missed",
         "_peer",
-        "_phase",
         "_random",
         "config",
         "deadline",
         "opened",
+        "phase",
         "record",
     )
 
@@ -91,8 +93,8 @@ class Link:
         """Whether IP packets may flow."""
         self.deadline: Instant | None = None
         """When `timer` wants to be called; a later one may be found there, an earlier one never."""
+        self.phase = Phase.DEAD
         self._random = random
-        self._phase = Phase.DEAD
         self._identifier = 0
         self._lcp: _Lcp | None = None
         self._auth: Verifier | Prover | None = None
@@ -101,6 +103,7 @@ class Link:
         self._accept: Accept | None = None
         self._asked = False
         self._ending: tuple[Cause, str] | None = None
+        self._give_up: Instant = 0
         self._missed = 0
         self._holding = False
 
@@ -109,7 +112,7 @@ class Link:
         """An opened link as the record has it. Nothing is sent; the first echo is spread over one interval."""
         link = cls(config, random)
         chance = random(3)
-        link.record, link.opened, link._phase = record, True, Phase.NETWORK
+        link.record, link.opened, link.phase = record, True, Phase.NETWORK
         link._local, link._peer, link._identifier = record.local_lcp, record.peer_lcp, chance[0]
         if config.echo_interval:
             link.deadline = now + config.echo_interval * (1 + int.from_bytes(chance[1:], "big")) // 0x10000
@@ -120,9 +123,10 @@ class Link:
     def start(self, now: Instant) -> list[Effect]:
         """The session exists: begin LCP. A link is started once."""
         out: list[Effect] = []
-        if self._phase is Phase.DEAD:
+        if self.phase is Phase.DEAD:
             chance = self._random(5)
-            self._phase, self._identifier = Phase.ESTABLISH, chance[0]
+            self.phase, self._identifier = Phase.ESTABLISH, chance[0]
+            self._give_up = now + self.config.setup_timeout
             self._lcp = self._new_lcp(int.from_bytes(chance[1:], "big") or 1)
             self._lcp.event(Event.OPEN, now, out)
             self._settle()
@@ -131,7 +135,7 @@ class Link:
     def receive(self, payload: bytes, now: Instant) -> list[Effect]:
         """A PPP frame, with or without Address and Control, with the protocol number long or short."""
         out: list[Effect] = []
-        if self._phase is Phase.DEAD or self._phase is Phase.OVER:
+        if self.phase is Phase.DEAD or self.phase is Phase.OVER:
             return out
         try:
             if len(payload) < HEAD_SIZE or payload[0] != 0xFF or payload[1] != 3 or payload[2] & 1:
@@ -154,6 +158,8 @@ class Link:
             return out
         if self.opened:
             self._echo(now, out)
+        elif now >= self._give_up:
+            self._finish(*(self._ending or (Cause.TIMEOUT, "")), out)
         elif self._lcp is not None:
             self._lcp_became(self._lcp, self._lcp.timer(now, out), now, out)
         elif self._ipcp is not None:
@@ -170,14 +176,14 @@ class Link:
             return out
         self._asked = False
         auth = self._auth
-        stale = self._phase is not Phase.AUTHENTICATE or (isinstance(auth, Verifier) and not auth.waiting)
+        stale = self.phase is not Phase.AUTHENTICATE or (isinstance(auth, Verifier) and not auth.waiting)
         if isinstance(answer, Accept):
             held = self._assigned
             self._accept = answer = msgspec.structs.replace(answer, address=held) if held else answer
             if not stale:
                 self._admit(answer, now, out)
         elif not stale:
-            self._refuse(answer.message, now, out)
+            self._refuse(answer, now, out)
         self._settle()
         return out
 
@@ -193,12 +199,17 @@ class Link:
         self._holding = on
         self._missed = 0
 
+    @property
+    def unanswered(self) -> int:
+        """Echo-Requests in a row that nothing has been heard since."""
+        return self._missed
+
     def close(self, now: Instant) -> list[Effect]:
         """End the link in an orderly way; Finished follows when the peer has agreed, or has had its time."""
         out: list[Effect] = []
-        if self._phase is Phase.DEAD:
+        if self.phase is Phase.DEAD:
             self._finish(Cause.CLOSED, "", out)
-        elif self._phase < Phase.TERMINATE:
+        elif self.phase < Phase.TERMINATE:
             self._terminate(Cause.CLOSED, "", now, out)
             self._settle()
         return out
@@ -239,7 +250,7 @@ class Link:
     def _other(self, protocol: int, frame: bytes, now: Instant, out: list[Effect]) -> None:
         """Data, which proves life, or a protocol that is not spoken here (P-7, P-14)."""
         self.activity(now)
-        if self._phase is Phase.NETWORK and protocol not in _SPOKEN:
+        if self.phase is Phase.NETWORK and protocol not in _SPOKEN:
             body = frame[2 : 2 + self._peer.mru - 4]
             out.append(Transmit(packet(_LCP, Code.PROTOCOL_REJECT, self._next_identifier(), body)))
 
@@ -285,17 +296,17 @@ class Link:
             self._finish(cause, "", out)
 
     def _on_protocol_reject(self, protocol: int, now: Instant, out: list[Effect]) -> None:
-        if protocol == _IPCP and self._phase is Phase.NETWORK:
+        if protocol == _IPCP and self.phase is Phase.NETWORK:
             self._terminate(Cause.IPCP_FAILED, "the peer does not speak IPCP", now, out)
-        elif self._auth is not None and protocol == self._auth.method and self._phase is Phase.AUTHENTICATE:
+        elif self._auth is not None and protocol == self._auth.method and self.phase is Phase.AUTHENTICATE:
             self._terminate(Cause.AUTH_REFUSED, "the peer rejects the protocol it agreed to", now, out)
 
     def _on_authentication(
         self, protocol: int, code: int, identifier: int, body: bytes, now: Instant, out: list[Effect]
     ) -> None:
-        if self._phase is Phase.NETWORK:
+        if self.phase is Phase.NETWORK:
             self._authenticated_before(protocol, code, identifier, body, out)
-        elif self._phase is not Phase.AUTHENTICATE:
+        elif self.phase is not Phase.AUTHENTICATE:
             return
         elif isinstance(self._auth, Verifier):
             if self._asked:
@@ -335,7 +346,7 @@ class Link:
                 out.append(Transmit(response))
 
     def _on_ipcp(self, code: int, identifier: int, body: bytes, now: Instant, out: list[Effect]) -> None:
-        if self._phase is not Phase.NETWORK:
+        if self.phase is not Phase.NETWORK:
             return
         ipcp = self._ipcp
         if ipcp is None:
@@ -353,13 +364,13 @@ class Link:
     # Layers
 
     def _new_lcp(self, magic: int) -> _Lcp:
-        return Negotiation(_LCP, LcpOptions(self.config, magic, self._random), self.config, self._identifier)
+        options = LcpOptions(self.config, magic, self._random)
+        return Negotiation(_LCP, options, self.config, self._identifier, self._peer.mru)
 
     def _resumed_lcp(self) -> _Lcp:
         """LCP in Opened, as it was agreed; the magic number continues (K-4)."""
         magic = self._local.magic or int.from_bytes(self._random(4), "big") or 1
         lcp = self._new_lcp(magic)
-        lcp.peer_mru = self._peer.mru
         lcp.resume()
         return lcp
 
@@ -372,16 +383,17 @@ class Link:
             self._begin_authentication(now, out)
         elif outcome is Outcome.DOWN:
             self._network_down(out)
+            self._give_up = now + self.config.setup_timeout
             self._auth = None
-            self._phase = Phase.ESTABLISH
+            self.phase = Phase.ESTABLISH
         elif outcome is Outcome.OVER:
             self._finish(*(self._ending or (lcp.options.blame, "")), out)
             return
         if lcp.state is State.CLOSING or lcp.state is State.STOPPING:
-            self._phase = Phase.TERMINATE
+            self.phase = Phase.TERMINATE
 
     def _begin_authentication(self, now: Instant, out: list[Effect]) -> None:
-        self._phase = Phase.AUTHENTICATE
+        self.phase = Phase.AUTHENTICATE
         if self._local.auth:
             last = self.record.auth_id if self.record else self._identifier
             self._auth = Verifier(self._local.auth, self.config, last)
@@ -401,7 +413,7 @@ class Link:
     def _ask(self, credentials: Credentials, now: Instant, out: list[Effect]) -> None:
         """Ask AAA. A session belongs to one user: another name on it is refused here."""
         if self.record is not None and credentials.name != self.record.auth_name:
-            self._refuse("", now, out)
+            self._refuse(_ANOTHER_USER, now, out)
         else:
             self._asked = True
             out.append(Authenticate(credentials, self._assigned))
@@ -412,14 +424,15 @@ class Link:
             out.append(Transmit(success))
         self._begin_ipcp(now, out)
 
-    def _refuse(self, message: str, now: Instant, out: list[Effect]) -> None:
+    def _refuse(self, reject: Reject, now: Instant, out: list[Effect]) -> None:
         if isinstance(self._auth, Verifier):
-            failure = authentication.verdict(self._auth.method, False, self._auth.identifier, message)
+            failure = authentication.verdict(self._auth.method, False, self._auth.identifier, reject.message)
             out.append(Transmit(failure))
-        self._terminate(Cause.AUTH_FAILED, message, now, out)
+        cause = Cause.NO_RESOURCES if reject.temporary else Cause.AUTH_FAILED
+        self._terminate(cause, reject.message, now, out)
 
     def _begin_ipcp(self, now: Instant, out: list[Effect]) -> None:
-        self._phase = Phase.NETWORK
+        self.phase = Phase.NETWORK
         self._ipcp = ipcp = self._new_ipcp()
         ipcp.event(Event.OPEN, now, out)
 
@@ -428,9 +441,9 @@ class Link:
         config, record, identifier = self.config, self.record, self._next_identifier()
         if self._server:
             server = ServerOptions(config.local_address, self._assigned, self._dns)
-            return Negotiation(_IPCP, server, config, identifier)
+            return Negotiation(_IPCP, server, config, identifier, self._peer.mru)
         client = ClientOptions(record.local_ip if record else "", record.dns if record else ())
-        return Negotiation(_IPCP, client, config, identifier)
+        return Negotiation(_IPCP, client, config, identifier, self._peer.mru)
 
     def _ipcp_became(
         self,
@@ -445,6 +458,7 @@ class Link:
             self._network_up(ipcp, now, out)
         elif outcome is Outcome.DOWN:
             self._network_down(out)
+            self._give_up = now + self.config.setup_timeout
             self._ipcp = ipcp
         elif outcome is Outcome.OVER:
             self._terminate(Cause.IPCP_FAILED, "", now, out)
@@ -544,7 +558,7 @@ class Link:
         out.append(Finished(cause, text))
 
     def _forget(self) -> None:
-        self._phase = Phase.OVER
+        self.phase = Phase.OVER
         self._lcp = self._auth = self._ipcp = self._accept = self.deadline = None
 
     def _settle(self) -> None:
@@ -552,7 +566,11 @@ class Link:
         if self.opened:
             return
         busy = self._lcp or self._ipcp or self._auth
-        self.deadline = busy.deadline if busy is not None else None
+        timer = busy.deadline if busy is not None else None
+        if self.phase is Phase.OVER:
+            self.deadline = None
+        else:
+            self.deadline = self._give_up if timer is None or timer > self._give_up else timer
 
     def _next_identifier(self) -> int:
         self._identifier = (self._identifier + 1) & 0xFF

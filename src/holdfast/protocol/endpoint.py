@@ -442,26 +442,25 @@ class Endpoint:
     ) -> list[Effect]:
         """Take over what the journal holds; every id is reserved before any recovery tunnel gets one (T-18)."""
         ctx = self.ctx
-        restored: list[Tunnel] = []
         for record in tunnels:
-            tunnel = self._restore_tunnel(record, now)
-            restored.append(tunnel)
+            self._restore_tunnel(record, now)
         ctx.tunnel_ids.reserve(ctx.tunnels)
         for saved in sessions:
             owner = ctx.tunnels.get(saved.tunnel_id)
             if owner is not None:
                 self._restore_session(owner, saved)
-        for tunnel in restored:
-            recovery_endpoint.begin(ctx, tunnel, now)
-            ctx.flush(tunnel)
         return self._take()
 
     def recover(self, now: Instant) -> list[Effect]:
-        """Begin the recoveries that `restore` queued."""
-        recovery_endpoint.start_queued(self.ctx, now)
+        """Begin to recover every restored tunnel, or clear it if its peer cannot. Call it in the turn of `restore`."""
+        ctx = self.ctx
+        for tunnel in ctx.established():
+            recovery_endpoint.begin(ctx, tunnel, now)
+            ctx.flush(tunnel)
+        recovery_endpoint.start_queued(ctx, now)
         return self._take()
 
-    def _restore_tunnel(self, record: TunnelRecord, now: Instant) -> Tunnel:
+    def _restore_tunnel(self, record: TunnelRecord, now: Instant) -> None:
         ctx = self.ctx
         found = ctx.find_peer(record.peer_address, record.peer_host_name)
         secret = record.secret.encode("utf-8", "surrogateescape")
@@ -473,7 +472,6 @@ class Endpoint:
         )
         tunnel = ctx.restored_tunnel(record, peer)
         tunnel.hello_at = now + ctx.settings.hello_interval
-        return tunnel
 
     def _restore_session(self, tunnel: Tunnel, record: SessionRecord) -> None:
         call = NO_CALL

@@ -1,0 +1,610 @@
+"""The node without its I/O: the L2TP endpoint, a PPP link per session, subscribers and AAA joined into one machine.
+
+Inputs come with `now`; every input returns the effects it caused, in order. Invariants: a session is wanted in the
+data plane only after its record is safe, which the lanes of the effects guarantee (`Persist` before `Want`); its
+address goes back to the pool only after its record is gone (`Persist` before `Release`). An error in one session's
+machine ends that session and nothing else.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from holdfast.core.auth import Accept
+from holdfast.core.clock import SECOND, Duration, Instant
+from holdfast.core.counters import Counter
+from holdfast.core.deadlines import Deadlines
+from holdfast.core.errors import LocalError
+from holdfast.core.ids import IdsExhausted, RandomBytes
+from holdfast.daemon.config import Config
+from holdfast.daemon.dialler import Call, Dialler, OpenTunnel
+from holdfast.daemon.effects import (
+    ERROR,
+    INFO,
+    WARNING,
+    Address,
+    Effect,
+    Log,
+    Persist,
+    Release,
+    Send,
+    Unwant,
+    Want,
+)
+from holdfast.daemon.line import Line
+from holdfast.daemon.recoveries import Recoveries
+from holdfast.daemon.settings import (
+    client_config,
+    endpoint_settings,
+    local_aaa,
+    peer_finder,
+    peer_settings,
+    server_config,
+)
+from holdfast.dataplane.contract import Entry
+from holdfast.ppp import effects as links
+from holdfast.ppp.link import Link
+from holdfast.protocol import effects as l2tp
+from holdfast.protocol.endpoint import Endpoint
+from holdfast.protocol.session import Call as LacCall
+from holdfast.records import EndpointRecord, SessionRecord, Side, session_key, split_key
+from holdfast.records.writes import ForgetSession, Save
+from holdfast.state.saved import Saved
+from holdfast.wire.codes import Cdn, General, StopCcn
+from holdfast.wire.header import data_header
+
+LEVELS: Final = {"debug": 10, "info": INFO, "warning": WARNING, "error": ERROR}
+
+ENDPOINT_INTERVAL: Duration = 5 * SECOND
+"""How often the endpoint's own record follows the recently used ids; nobody waits for it."""
+
+PPP_CAUSES: Final = {
+    links.Cause.PEER_TERMINATED: Cdn.LOSS_OF_CARRIER,
+    links.Cause.ECHO_TIMEOUT: Cdn.LOSS_OF_CARRIER,
+}
+"""What a CDN says when PPP has ended; everything else is an administrative reason."""
+
+
+class Node:
+    """An LNS, a LAC, or both."""
+
+    def __init__(self, config: Config, random: RandomBytes, utc_us: Callable[[], int]) -> None:
+        self.config = config
+        self.endpoint = Endpoint(endpoint_settings(config), peer_finder(config), random, utc_us)
+        self.aaa = local_aaa(config)
+        self.lines: dict[int, Line] = {}
+        self.recoveries = Recoveries(utc_us)
+        self.dialler = Dialler(config, random)
+        self._random = random
+        self._utc_us = utc_us
+        self._server = server_config(config)
+        self._clients = {s.name: client_config(config, s) for s in config.subscriber}
+        self._deadlines: Deadlines[int] = Deadlines()
+        self._endpoint_at: Instant | None = None
+        self._boot_epoch = 0
+        self._endpoint_record: EndpointRecord | None = None
+        self._orphans: list[int] = []
+        self._dialling = False
+
+    # Inputs.
+
+    def start(self, saved: Saved, now: Instant) -> list[Effect]:
+        """Take over what the journal holds. The wants come first (data flows), then recovery and new tunnels."""
+        out: list[Effect] = []
+        self._remember(saved.endpoint)
+        restored = self.endpoint.restore(saved.tunnels, saved.sessions, now)
+        self._absorb(restored, now, out)
+        for tunnel in self.endpoint.ctx.established():
+            self.dialler.restored_tunnel(tunnel.peer.name, tunnel.local_id)
+        for record in saved.sessions:
+            try:
+                self._restore(record, now, out)
+            except LocalError as e:
+                fields = {"tunnel": record.tunnel_id, "session": record.local_id, "text": str(e)}
+                out.append(Log("session.not_restored", fields, ERROR))
+        self._remember_sessions(saved.endpoint)
+        self._absorb(self.endpoint.recover(now), now, out)
+        for key in self._orphans:
+            self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
+        self.dialler.begin(now)
+        self._endpoint_at = now
+        self._dial(now, out)
+        return out
+
+    def _remember(self, record: EndpointRecord | None) -> None:
+        """What the endpoint's record says about ids, before any is given out."""
+        self._boot_epoch = (record.boot_epoch if record is not None else 0) + 1
+        if record is not None:
+            self.endpoint.ctx.tunnel_ids.remember(record.recent_tunnel_ids)
+
+    def _remember_sessions(self, record: EndpointRecord | None) -> None:
+        for tunnel_id, ids in (record.recent_session_ids if record is not None else {}).items():
+            tunnel = self.endpoint.tunnels.get(int(tunnel_id))
+            if tunnel is not None:
+                tunnel.ids.remember(ids)
+
+    def control(self, data: bytes, source: Address, now: Instant) -> list[Effect]:
+        """One control message."""
+        out: list[Effect] = []
+        self._absorb(self.endpoint.datagram(data, source, now), now, out)
+        return out
+
+    def ppp(self, key: int, payload: bytes, source: Address, now: Instant) -> list[Effect]:
+        """One PPP frame that is not a subscriber's IP packet. From any but the tunnel's peer it is dropped."""
+        out: list[Effect] = []
+        line = self.lines.get(key)
+        if line is None:
+            self.endpoint.ctx.count(Counter.RX_UNKNOWN_SESSION)
+        elif source != line.tunnel.peer_address:
+            self.endpoint.ctx.count(Counter.RX_WRONG_SOURCE)
+        else:
+            self._guarded(line, line.link.receive, payload, now, out)
+        return out
+
+    def timer(self, now: Instant) -> list[Effect]:
+        """Everything whose time has come."""
+        out: list[Effect] = []
+        due = self.endpoint.deadline()
+        if due is not None and due <= now:
+            self._absorb(self.endpoint.timer(now), now, out)
+        for key in self._deadlines.due(now):
+            line = self.lines.get(key)
+            if line is not None:
+                self._line_timer(line, now, out)
+        if self._endpoint_at is not None and self._endpoint_at <= now:
+            self._save_endpoint(now, out)
+        self._dial(now, out)
+        return out
+
+    def deadline(self) -> Instant | None:
+        """When `timer` wants to be called next."""
+        earliest = self.endpoint.deadline()
+        for at in (self._deadlines.next(), self._endpoint_at, self.dialler.deadline()):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
+
+    def commit_failed(self, lane: int, now: Instant) -> list[Effect]:
+        """The journal could not write what this lane waited for: refuse what is new, keep what runs (design: journal)."""
+        out: list[Effect] = []
+        line = self.lines.get(lane)
+        if line is not None:
+            line.saves -= 1
+            if line.saves <= 0:
+                effects = self.endpoint.close_session(
+                    line.tunnel_id,
+                    line.session_id,
+                    now,
+                    Cdn.NO_FACILITIES_TEMPORARY,
+                    text="state cannot be recorded",
+                )
+                self._absorb(effects, now, out)
+            return out
+        tunnel = self.endpoint.tunnels.get(lane)
+        if tunnel is not None and tunnel.established and not tunnel.by_peer:
+            tunnel.recorded = False
+            effects = self.endpoint.close_tunnel(
+                lane, now, StopCcn.GENERAL_ERROR, General.NO_RESOURCES, "state cannot be recorded"
+            )
+            self._absorb(effects, now, out)
+        return out
+
+    def journal_health(self, writable: bool) -> list[Effect]:
+        """Admit new tunnels and sessions only while the journal can write."""
+        self.endpoint.set_admitting(writable)
+        event = "journal.recovered" if writable else "journal.unwritable"
+        return [Log(event, {}, INFO if writable else ERROR)]
+
+    def release(self, pool: str, address: str) -> None:
+        """An address's record is gone: it may be given out again."""
+        self.aaa.release(pool, address)
+
+    # Commands.
+
+    def clear_session(self, key: int, now: Instant) -> list[Effect] | None:
+        """End a session by hand. None: there is none."""
+        if key not in self.lines:
+            return None
+        out: list[Effect] = []
+        self._absorb(
+            self.endpoint.close_session(*split_key(key), now, text="cleared by the operator"), now, out
+        )
+        self._dial(now, out)
+        return out
+
+    def clear_tunnel(self, tunnel_id: int, now: Instant) -> list[Effect] | None:
+        """End a tunnel and its sessions by hand. None: there is none."""
+        if tunnel_id not in self.endpoint.tunnels:
+            return None
+        out: list[Effect] = []
+        self._absorb(self.endpoint.close_tunnel(tunnel_id, now, text="cleared by the operator"), now, out)
+        self._dial(now, out)
+        return out
+
+    def subscriber_up(self, name: str, now: Instant) -> list[Effect] | None:
+        """Have a subscriber connect. None: it is not configured."""
+        if not self.dialler.up(name, now):
+            return None
+        out: list[Effect] = []
+        self._dial(now, out)
+        return out
+
+    def subscriber_down(self, name: str, now: Instant) -> list[Effect] | None:
+        """Have a subscriber hang up. None: it is not configured."""
+        if not self.dialler.down(name, now):
+            return None
+        out: list[Effect] = []
+        self._dial(now, out)
+        return out
+
+    def teardown(self, now: Instant) -> list[Effect]:
+        """End everything: no more calls, a StopCCN for every tunnel (its sessions end with it)."""
+        out: list[Effect] = []
+        self.dialler.stop()
+        self.endpoint.set_admitting(False)
+        for tunnel in self.endpoint.ctx.established():
+            effects = self.endpoint.close_tunnel(
+                tunnel.local_id, now, StopCcn.SHUTTING_DOWN, text="shutting down"
+            )
+            self._absorb(effects, now, out)
+        return out
+
+    def counters(self) -> dict[str, int]:
+        """The protocol's counters by their names for operators."""
+        return {c.name.lower(): n for c, n in self.endpoint.ctx.counters.items()}
+
+    # What the endpoint's effects mean here.
+
+    def _absorb(self, effects: list[l2tp.Effect], now: Instant, out: list[Effect]) -> None:
+        """Pass on what is for the outside, and act on the endpoint's news."""
+        for effect in effects:
+            if isinstance(effect, (Send, Persist)):
+                out.append(effect)
+            elif isinstance(effect, l2tp.SessionUp):
+                self._session_up(effect, now, out)
+            elif isinstance(effect, l2tp.SessionDown):
+                self._session_down(effect, now, out)
+            elif isinstance(effect, l2tp.TunnelUp):
+                tunnel = self.endpoint.tunnels[effect.tunnel_id]
+                self.dialler.tunnel_up(tunnel.peer.name, now)
+                out.append(Log("tunnel.up", self._tunnel_fields(effect.tunnel_id)))
+                self._dial(now, out)
+            elif isinstance(effect, l2tp.TunnelDown):
+                self._tunnel_down(effect, now, out)
+            elif isinstance(effect, l2tp.PeerMoved):
+                self._peer_moved(effect.tunnel_id, out)
+            elif isinstance(effect, l2tp.Recovery):
+                self._recovery(effect, now, out)
+            elif isinstance(effect, l2tp.Trace):
+                out.append(Log(effect.event, effect.fields, LEVELS[effect.level]))
+
+    def _session_up(self, up: l2tp.SessionUp, now: Instant, out: list[Effect]) -> None:
+        tunnel = self.endpoint.tunnels[up.tunnel_id]
+        session = tunnel.sessions[up.session_id]
+        key = session_key(up.tunnel_id, up.session_id)
+        if session.side is Side.LNS:
+            line = Line(key, tunnel, session, Link(self._server, self._random))
+        else:
+            name = self.dialler.name_of(key)
+            if name is None:
+                self._absorb(self.endpoint.close_session(up.tunnel_id, up.session_id, now), now, out)
+                return
+            line = Line(key, tunnel, session, Link(self._clients[name], self._random), name)
+            self.dialler.connected(name, now)
+        self.lines[key] = line
+        self._follow(line, line.link.start(now), now, out)
+
+    def _session_down(self, down: l2tp.SessionDown, now: Instant, out: list[Effect]) -> None:
+        key = session_key(down.tunnel_id, down.session_id)
+        line = self.lines.pop(key, None)
+        fields: dict[str, object] = {
+            "tunnel": down.tunnel_id,
+            "session": down.session_id,
+            "cause": down.cause.value,
+            "result": int(down.result),
+            "error": int(down.error),
+            "text": down.text,
+        }
+        if line is not None:
+            fields["user"] = line.user
+            fields["address"] = line.address
+            self._deadlines.set(key, None)
+            line.link.down()
+            if line.wanted:
+                out.append(Unwant(key, key))
+            if line.saves:
+                out.append(Persist(key, (ForgetSession(key),)))
+            if line.address and not line.subscriber:
+                out.append(Release(key, line.pool, line.address))
+        out.append(Log("session.down", fields))
+        self.dialler.lost(key, down.cause, down.text, now)
+
+    def _tunnel_down(self, down: l2tp.TunnelDown, now: Instant, out: list[Effect]) -> None:
+        self.dialler.tunnel_down(down.peer_name, down.tunnel_id, now)
+        self.recoveries.forget(down.tunnel_id)
+        fields: dict[str, object] = {
+            "tunnel": down.tunnel_id,
+            "peer": down.peer_name,
+            "cause": down.cause.value,
+            "result": int(down.result),
+            "error": int(down.error),
+            "text": down.text,
+        }
+        out.append(Log("tunnel.down" if down.established else "tunnel.refused", fields, WARNING))
+
+    def _peer_moved(self, tunnel_id: int, out: list[Effect]) -> None:
+        for session in self.endpoint.tunnels[tunnel_id].sessions.values():
+            line = self.lines.get(session_key(tunnel_id, session.local_id))
+            if line is not None and line.wanted:
+                out.append(Want(line.key, self._entry(line)))
+        out.append(Log("tunnel.moved", self._tunnel_fields(tunnel_id)))
+
+    def _recovery(self, news: l2tp.Recovery, now: Instant, out: list[Effect]) -> None:
+        tunnel = self.endpoint.tunnels.get(news.tunnel_id)
+        state = self.recoveries.note(news, tunnel, now)
+        fields: dict[str, object] = {
+            "tunnel": news.tunnel_id,
+            "peer": state.peer_name,
+            "role": news.role,
+            "phase": news.phase.value,
+            "method": "rfc4951",
+            "stale": news.stale,
+            "text": news.text,
+        }
+        failed = news.phase in (l2tp.RecoveryPhase.FAILED, l2tp.RecoveryPhase.REFUSED)
+        name = (
+            "tunnel.recovered"
+            if news.phase is l2tp.RecoveryPhase.CONFIRMED
+            else "recovery." + news.phase.value
+        )
+        out.append(Log(name, fields, WARNING if failed else INFO))
+        if news.phase is l2tp.RecoveryPhase.CONFIRMED:
+            self._dial(now, out)
+
+    # PPP.
+
+    def _guarded(
+        self,
+        line: Line,
+        step: Callable[[bytes, Instant], list[links.Effect]],
+        payload: bytes,
+        now: Instant,
+        out: list[Effect],
+    ) -> None:
+        """One input of one link; an error of ours ends its session (CDN 2/6) and nothing else."""
+        try:
+            self._follow(line, step(payload, now), now, out)
+        except Exception as e:  # noqa: BLE001  # a fault of ours must cost no more than its session
+            self._line_fault(line, e, now, out)
+
+    def _line_fault(self, line: Line, e: Exception, now: Instant, out: list[Effect]) -> None:
+        self.endpoint.ctx.count(Counter.MACHINE_FAULT)
+        details = "".join(traceback.format_exception(e))
+        out.append(Log("machine.fault", {**self._fields(line), "traceback": details}, ERROR))
+        effects = self.endpoint.close_session(
+            line.tunnel_id,
+            line.session_id,
+            now,
+            Cdn.GENERAL_ERROR,
+            General.VENDOR_ERROR,
+            "internal error",
+            l2tp.Cause.FAULT,
+        )
+        self._absorb(effects, now, out)
+
+    def _line_timer(self, line: Line, now: Instant, out: list[Effect]) -> None:
+        """A link's timer. Its verdict on unanswered echoes is held while the tunnel itself is in doubt (K-7)."""
+        link = line.link
+        if link.opened:
+            suspect = line.tunnel.suspect
+            if suspect != line.held:
+                line.held = suspect
+                link.hold(suspect)
+            elif link.unanswered:
+                self._absorb(self.endpoint.probe(line.tunnel_id, now), now, out)
+        try:
+            self._follow(line, link.timer(now), now, out)
+        except Exception as e:  # noqa: BLE001  # as in _guarded
+            self._line_fault(line, e, now, out)
+
+    def _follow(self, line: Line, effects: list[links.Effect], now: Instant, out: list[Effect]) -> None:
+        """Carry out what a link wants, and note its next deadline."""
+        for effect in effects:
+            if isinstance(effect, links.Transmit):
+                header = line.header or self._header(line)
+                out.append(Send(line.key, header + effect.payload, line.tunnel.peer_address))
+            elif isinstance(effect, links.Authenticate):
+                self._authenticate(line, effect, now, out)
+            elif isinstance(effect, links.Established):
+                self._established(line, effect, out)
+            elif isinstance(effect, links.NetworkUp):
+                self._network_up(line, now, out)
+            elif isinstance(effect, links.NetworkDown):
+                self._network_down(line, now, out)
+            elif isinstance(effect, links.Finished):
+                self._finished(line, effect, now, out)
+                return
+        if self.lines.get(line.key) is line:
+            deadline = line.link.deadline
+            if deadline != line.deadline:
+                line.deadline = deadline
+                self._deadlines.set(line.key, deadline)
+
+    @staticmethod
+    def _header(line: Line) -> bytes:
+        line.header = data_header(line.tunnel.peer_id, line.session.peer_id)
+        return line.header
+
+    def _authenticate(self, line: Line, asked: links.Authenticate, now: Instant, out: list[Effect]) -> None:
+        answer = self.aaa.authenticate(asked.credentials, held=asked.held)
+        if isinstance(answer, Accept):
+            line.user, line.pool, line.address = answer.user, answer.pool, answer.address
+        else:
+            self.endpoint.ctx.count(Counter.PPP_AUTH_FAILED)
+            fields = {**self._fields(line), "user": asked.credentials.name, "text": answer.message}
+            out.append(Log("ppp.auth_failed", fields, WARNING))
+        self._follow(line, line.link.answer(answer, now), now, out)
+
+    def _established(self, line: Line, established: links.Established, out: list[Effect]) -> None:
+        record = established.record
+        if line.subscriber:
+            line.address = record.local_ip
+        session, tunnel = line.session, line.tunnel
+        call = session.call
+        saved = SessionRecord(
+            tunnel_id=tunnel.local_id,
+            local_id=session.local_id,
+            peer_id=session.peer_id,
+            side=session.side,
+            call_serial=session.call_serial,
+            established_utc_us=session.established_utc_us,
+            ppp=record,
+            aaa=line.aaa(),
+            subscriber=line.subscriber,
+            framing_type=session.framing_type,
+            tx_speed=call.tx_speed,
+            rx_speed=call.rx_speed,
+            calling_number=call.calling_number,
+            called_number=call.called_number,
+            counter_base=line.counter_base,
+        )
+        line.saves += 1
+        out.append(Persist(line.key, (Save(saved),)))
+
+    def _network_down(self, line: Line, now: Instant, out: list[Effect]) -> None:
+        """The peer negotiates anew; the entry stays, since the address stays."""
+        out.append(Log("ppp.renegotiated", self._fields(line), WARNING))
+        if line.subscriber:
+            self.dialler.renegotiates(line.subscriber, now)
+
+    def _network_up(self, line: Line, now: Instant, out: list[Effect]) -> None:
+        line.wanted = True
+        out.append(Want(line.key, self._entry(line)))
+        out.append(Log("ppp.up", {**self._fields(line), "user": line.user, "address": line.address}))
+        if line.subscriber:
+            self.dialler.opened(line.subscriber, line.address, now)
+
+    def _entry(self, line: Line) -> Entry:
+        """How the data plane forwards for a session: what both sides take is in the PPP record."""
+        record = line.link.record
+        assert record is not None
+        peer_lcp = record.peer_lcp
+        return Entry(
+            key=line.key,
+            side=line.session.side,
+            local_tunnel=line.tunnel_id,
+            local_session=line.session_id,
+            peer_tunnel=line.tunnel.peer_id,
+            peer_session=line.session.peer_id,
+            peer=line.tunnel.peer_address,
+            address=line.address,
+            mtu=min(peer_lcp.mru, self.config.ppp.mru),
+            acfc=peer_lcp.acfc,
+            pfc=peer_lcp.pfc,
+        )
+
+    def _finished(self, line: Line, finished: links.Finished, now: Instant, out: list[Effect]) -> None:
+        text = finished.text or finished.cause.value
+        result = PPP_CAUSES.get(finished.cause, Cdn.ADMINISTRATIVE)
+        self._absorb(
+            self.endpoint.close_session(line.tunnel_id, line.session_id, now, result, text=text), now, out
+        )
+
+    # Restoring, dialling, housekeeping.
+
+    def _restore(self, record: SessionRecord, now: Instant, out: list[Effect]) -> None:
+        """One recorded session: its link is open, its entry is wanted, and nothing is said to anybody."""
+        tunnel = self.endpoint.tunnels.get(record.tunnel_id)
+        session = tunnel.sessions.get(record.local_id) if tunnel is not None else None
+        if tunnel is None or session is None or record.ppp is None:
+            return
+        key = session_key(record.tunnel_id, record.local_id)
+        client = self._clients.get(record.subscriber) if record.subscriber else None
+        config = client or self._server
+        line = Line(
+            key, tunnel, session, Link.restore(config, record.ppp, self._random, now), record.subscriber
+        )
+        line.take_over(record)
+        self.lines[key] = line
+        line.deadline = line.link.deadline
+        self._deadlines.set(key, line.deadline)
+        if record.subscriber:
+            known = client is not None
+            known = known and self.dialler.restored_session(
+                record.subscriber, key, record.tunnel_id, line.address
+            )
+            if not known:
+                self._orphans.append(key)
+        else:
+            self.aaa.reserve(record)
+        out.append(Want(key, self._entry(line)))
+
+    def _dial(self, now: Instant, out: list[Effect]) -> None:
+        """Do what the dialler wants, until it wants nothing more."""
+        if self._dialling:
+            return
+        self._dialling = True
+        while actions := self.dialler.take(now):
+            for action in actions:
+                if isinstance(action, OpenTunnel):
+                    self._open_tunnel(action.peer_name, now, out)
+                elif isinstance(action, Call):
+                    self._place_call(action.name, now, out)
+                else:
+                    self._hang_up(action.key, now, out)
+        self._dialling = False
+
+    def _open_tunnel(self, peer_name: str, now: Instant, out: list[Effect]) -> None:
+        peer = self.config.peer_named(peer_name)
+        assert peer is not None
+        try:
+            tunnel_id, effects = self.endpoint.open_tunnel(
+                peer_settings(peer), (peer.address, peer.port), now
+            )
+        except IdsExhausted as e:
+            out.append(Log("tunnel.refused", {"peer": peer_name, "text": str(e)}, WARNING))
+            return
+        self.dialler.opening(peer_name, tunnel_id)
+        self._absorb(effects, now, out)
+
+    def _place_call(self, name: str, now: Instant, out: list[Effect]) -> None:
+        tunnel_id = self.dialler.pick(name)
+        try:
+            session_id, effects = self.endpoint.place_call(tunnel_id, LacCall(calling_number=name), now)
+        except LocalError as e:
+            self.dialler.not_placed(name, str(e), now)
+            return
+        self.dialler.placed(name, session_key(tunnel_id, session_id), tunnel_id)
+        self._absorb(effects, now, out)
+
+    def _hang_up(self, key: int, now: Instant, out: list[Effect]) -> None:
+        """End a call: PPP first if it is up, so that the peer learns the reason."""
+        line = self.lines.get(key)
+        if line is not None and line.link.opened:
+            self._follow(line, line.link.close(now), now, out)
+        elif key:
+            self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
+
+    def _save_endpoint(self, now: Instant, out: list[Effect]) -> None:
+        """Keep the recently used ids on disk, so that a restart does not give them out again soon (F-70)."""
+        ctx = self.endpoint.ctx
+        record = EndpointRecord(
+            name=self.config.node.name,
+            boot_epoch=self._boot_epoch,
+            recent_tunnel_ids=tuple(ctx.tunnel_ids.recent),
+            recent_session_ids={
+                str(t.local_id): tuple(t.ids.recent) for t in ctx.established() if t.ids.recent
+            },
+        )
+        self._endpoint_at = now + ENDPOINT_INTERVAL
+        if record != self._endpoint_record:
+            self._endpoint_record = record
+            out.append(Persist(0, (Save(record),)))
+
+    def _tunnel_fields(self, tunnel_id: int) -> dict[str, object]:
+        tunnel = self.endpoint.tunnels[tunnel_id]
+        return {"tunnel": tunnel_id, "peer_tunnel": tunnel.peer_id, "peer": tunnel.peer.name}
+
+    @staticmethod
+    def _fields(line: Line) -> dict[str, object]:
+        return {"tunnel": line.tunnel_id, "session": line.session_id, "peer": line.tunnel.peer.name}
