@@ -33,6 +33,10 @@ class IdPool:
         self._recent: deque[int] | None = None
         self._recent_set: set[int] | None = None
 
+    def __len__(self) -> int:
+        """How many ids are in use."""
+        return len(self._used)
+
     def reserve(self, ids: Iterable[int]) -> None:
         """Take ids that live in a record, before any new one is allocated (T-18)."""
         self._used.update(ids)

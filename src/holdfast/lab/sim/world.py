@@ -1,0 +1,228 @@
+"""One simulated history: trouble for a while, then peace, then the verdict.
+
+Everything is drawn from the seed: the network's loss, delay, duplicates and stragglers, what subscribers do, when
+which host crashes, how long a commit takes. In peace the network is perfect and nobody does anything; long after,
+both hosts must agree on every session, and nothing may be left over.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+import msgspec
+
+from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.lab.sim.host import Commit, Host
+from holdfast.lab.sim.machine import EndpointMachine, Machine, Pairing
+from holdfast.protocol.effects import Address, Recovery, RecoveryPhase
+from holdfast.records import Side
+
+LAC: Address = ("192.0.2.2", 1701)
+LNS: Address = ("192.0.2.1", 1701)
+SECRET = b"failover-secret"
+
+TROUBLE: Duration = 40 * SECOND
+PEACE: Duration = 400 * SECOND
+"""Longer than HELLO interval, Recovery Time and every linger together: whoever is alone has noticed."""
+
+HARSH = 0.1
+"""With more loss than this a recovery may fail honestly; both sides must still agree in the end."""
+
+
+class Weather(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How bad one history is. Probabilities per datagram, delays in microseconds, events in the time of trouble."""
+
+    loss: float
+    duplicate: float
+    straggle: float
+    delay: Duration
+    crashes: int
+    pace: Duration
+
+
+def draw_weather(random: Random) -> Weather:
+    """From a calm network with one crash to a terrible one with several."""
+    return Weather(
+        loss=random.choice((0.0, 0.0, 0.03, 0.1, 0.3)),
+        duplicate=random.choice((0.0, 0.05, 0.2)),
+        straggle=random.choice((0.0, 0.02, 0.1)),
+        delay=random.choice((2, 20, 80)) * MILLISECOND,
+        crashes=random.choice((1, 1, 2, 3, 5)),
+        pace=random.choice((100, 300, 1000)) * MILLISECOND,
+    )
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a history ended. `problems` is empty if all is well."""
+
+    seed: int
+    weather: Weather
+    problems: tuple[str, ...]
+    sessions: int
+    survivors: int
+    crashes: int
+    failed_recoveries: int
+
+
+Boot = Callable[[Side, Address, Address, Random], Machine]
+
+
+def boot_endpoint(side: Side, address: Address, peer: Address, random: Random) -> Machine:
+    """The control protocol alone."""
+    return EndpointMachine(side, address, peer, SECRET, random)
+
+
+class World:
+    """Two hosts, the network between them, and virtual time."""
+
+    def __init__(self, seed: int, boot: Boot = boot_endpoint) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.weather = draw_weather(self.random)
+        self.now: Instant = 1_000 * SECOND
+        self.peaceful = False
+        self.expected: set[Pairing] = set()
+        self.crashes = 0
+        self._order = count()
+        self._events: list[tuple[Instant, int, Callable[[], None]]] = []
+        self.lac = self._host(Side.LAC, LAC, LNS, boot)
+        self.lns = self._host(Side.LNS, LNS, LAC, boot)
+
+    def _host(self, side: Side, address: Address, peer: Address, boot: Boot) -> Host:
+        chance = Random(self.random.getrandbits(64))
+        host = Host(
+            side, address, lambda: boot(side, address, peer, chance), self._transmit, self._commit_later
+        )
+        host.on_crash = self._crashed
+        return host
+
+    def at(self, when: Instant, do: Callable[[], None]) -> None:
+        """Do something at an instant."""
+        heappush(self._events, (when, next(self._order), do))
+
+    def _transmit(self, source: Host, data: bytes, to: Address) -> None:
+        weather, random = self.weather, self.random
+        target = self.lac if to[0] == LAC[0] else self.lns
+        if self.peaceful:
+            self.at(self.now + MILLISECOND, lambda: self._deliver(source, target, data))
+            return
+        if random.random() < weather.loss:
+            return
+        for _ in range(2 if random.random() < weather.duplicate else 1):
+            delay = MILLISECOND + random.randrange(weather.delay)
+            if random.random() < weather.straggle:
+                delay += random.randrange(10 * SECOND)
+            self.at(self.now + delay, lambda: self._deliver(source, target, data))
+
+    def _deliver(self, source: Host, target: Host, data: bytes) -> None:
+        if target.machine is not None:
+            target.perform(target.machine.datagram(data, source.address, self.now))
+
+    def _commit_later(self, host: Host, commit: Commit) -> None:
+        self.at(self.now + MILLISECOND + self.random.randrange(40 * MILLISECOND), commit)
+
+    def _stir(self) -> None:
+        host = self.random.choice((self.lac, self.lac, self.lns))
+        if host.machine is not None:
+            host.perform(host.machine.stir(self.random, self.now))
+
+    def _plan_crash(self) -> None:
+        """Somebody will crash a few effects from now; sometimes both."""
+        victims = [self.lac, self.lns]
+        self.random.shuffle(victims)
+        for host in victims[: self.random.choice((1, 1, 2))]:
+            if host.machine is not None:
+                host.effects_until_crash = self.random.randrange(12)
+
+    def _crashed(self, host: Host) -> None:
+        """Work out which sessions must survive: recorded here and held over there, as far as they still can."""
+        other = self.lns if host is self.lac else self.lac
+        assert host.machine is not None
+        recorded = host.disk.pairings(host.side)
+        self.expected -= host.machine.sessions() - recorded
+        self.expected |= recorded & other.held()
+        self.crashes += 1
+        down = 50 * MILLISECOND + self.random.randrange(self.random.choice((200 * MILLISECOND, 6 * SECOND)))
+        self.at(self.now + down, lambda: host.start(self.now))
+
+    def _step(self, end: Instant) -> bool:
+        """The next event or deadline; False when there is none before `end`."""
+        deadlines = [
+            (at, i, host)
+            for i, host in enumerate((self.lac, self.lns))
+            if host.machine is not None and (at := host.machine.deadline()) is not None
+        ]
+        timer = min(deadlines, key=lambda d: d[:2], default=None)
+        if self._events and (timer is None or self._events[0][0] <= timer[0]):
+            if self._events[0][0] > end:
+                return False
+            when, _, do = heappop(self._events)
+            self.now = max(self.now, when)
+            do()
+            return True
+        if timer is None or timer[0] > end:
+            return False
+        self.now = max(self.now, timer[0])
+        host = timer[2]
+        assert host.machine is not None
+        host.perform(host.machine.timer(self.now))
+        return True
+
+    def _until(self, end: Instant) -> None:
+        while self._step(end):
+            pass
+        self.now = end
+
+    def run(self) -> Verdict:
+        """The whole history."""
+        begin = self.now
+        self.lac.start(begin)
+        self.lns.start(begin)
+        at = begin
+        while (at := at + 1 + self.random.randrange(2 * self.weather.pace)) < begin + TROUBLE:
+            self.at(at, self._stir)
+        for _ in range(self.weather.crashes):
+            self.at(begin + 5 * SECOND + self.random.randrange(TROUBLE - 5 * SECOND), self._plan_crash)
+        self._until(begin + TROUBLE)
+        self.peaceful = True
+        for host in (self.lac, self.lns):
+            host.effects_until_crash = None
+        self._until(self.now + PEACE)
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        lac, lns = self.lac, self.lns
+        problems: list[str] = []
+        for host in (lac, lns):
+            name = host.side.name
+            if host.machine is None:
+                problems.append(f"{name} did not come back")
+                continue
+            problems += [f"{name}: {text}" for text in host.machine.unsettled()]
+            if host.disk.pairings(host.side) != host.held() or len(host.disk.sessions) != len(host.held()):
+                problems.append(f"{name}: the records are not the sessions")
+        if lac.held() != lns.held():
+            problems.append(f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}")
+        failed = sum(
+            isinstance(effect, Recovery) and effect.phase is RecoveryPhase.FAILED
+            for host in (lac, lns)
+            for effect in host.news
+        )
+        must = self.expected - lac.ended_on_purpose() - lns.ended_on_purpose()
+        if self.weather.loss <= HARSH and (lost := must - lac.held()):
+            problems.append(f"lost {sorted(lost)}")
+        return Verdict(
+            seed=self.seed,
+            weather=self.weather,
+            problems=tuple(problems),
+            sessions=len(lac.held()),
+            survivors=len(must & lac.held()),
+            crashes=self.crashes,
+            failed_recoveries=failed,
+        )
+
+
+def simulate(seed: int, boot: Boot = boot_endpoint) -> Verdict:
+    """Run the history of one seed."""
+    return World(seed, boot).run()
