@@ -1,0 +1,42 @@
+"""Entry of the `holdfast` command: what must start fast, or parses its own arguments, goes its own way."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+RUN_OPTIONS = ("-c", "--config")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    match arguments:
+        case ["run"]:
+            from holdfast.cli.run import run
+
+            sys.exit(run(None))
+        case ["run", option, file] if option in RUN_OPTIONS:
+            from holdfast.cli.run import run
+
+            sys.exit(run(file))
+        case ["drill", "restart", *rest]:
+            sys.exit(_drill()(rest))
+        case ["blast", *rest]:
+            sys.exit(_blast()(rest))
+        case _:
+            from holdfast.cli.app import app
+
+            app(arguments, prog_name="holdfast")
+            sys.exit(0)
+
+
+def _drill() -> Callable[[list[str]], int]:
+    from holdfast.lab.drill import main as drill
+
+    return drill
+
+
+def _blast() -> Callable[[list[str]], int]:
+    from holdfast.lab.blast.main import main as blast
+
+    return blast

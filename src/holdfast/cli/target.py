@@ -1,0 +1,25 @@
+"""Which node a command is about: its configuration file, and the control socket that it names."""
+
+from pathlib import Path
+
+from holdfast.daemon.config import Config, load
+
+DEFAULT_CONFIGS = ("holdfast.toml", "/etc/holdfast/holdfast.toml")
+"""Where a configuration is looked for when none is named."""
+
+
+def config_path(given: str | None) -> str:
+    """The configuration file: the one that was named, else the first default that exists, else the first."""
+    if given is not None:
+        return given
+    return next((path for path in DEFAULT_CONFIGS if Path(path).exists()), DEFAULT_CONFIGS[0])
+
+
+def read_config(given: str | None) -> Config:
+    """The configuration. Raises ConfigError."""
+    return load(config_path(given))
+
+
+def socket_path(config: str | None, socket: str | None) -> str:
+    """The control socket: the one that was named, else that of the configuration. Raises ConfigError."""
+    return socket if socket is not None else read_config(config).paths.control_socket
