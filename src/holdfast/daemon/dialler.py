@@ -195,6 +195,11 @@ class Dialler:
         call, tunnel = self._retries.next(), self._reopen.next()
         return call if tunnel is None else tunnel if call is None else min(call, tunnel)
 
+    @property
+    def pending(self) -> bool:
+        """Whether something is to be done at once."""
+        return bool(self._todo)
+
     def take(self, now: Instant) -> list[Action]:
         """What is to be done now; ask again until nothing is left."""
         if self._stopped:

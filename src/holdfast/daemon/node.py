@@ -84,6 +84,7 @@ class Node:
         self._boot_epoch = 0
         self._endpoint_record: EndpointRecord | None = None
         self._orphans: list[int] = []
+        self._unsynchronised: set[int] = set()
         self._dialling = False
 
     # Inputs.
@@ -103,9 +104,12 @@ class Node:
                 fields = {"tunnel": record.tunnel_id, "session": record.local_id, "text": str(e)}
                 out.append(Log("session.not_restored", fields, ERROR))
         self._remember_sessions(saved.endpoint)
+        self._unsynchronised = set(self.endpoint.tunnels)
         self._absorb(self.endpoint.recover(now), now, out)
         for key in self._orphans:
             self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
+        if not saved.tunnels:
+            out.append(Log("node.synchronised", {"tunnels": 0}))
         self.dialler.begin(now)
         self._endpoint_at = now
         self._dial(now, out)
@@ -127,6 +131,8 @@ class Node:
         """One control message."""
         out: list[Effect] = []
         self._absorb(self.endpoint.datagram(data, source, now), now, out)
+        if self.dialler.pending:
+            self._dial(now, out)
         return out
 
     def ppp(self, key: int, payload: bytes, source: Address, now: Instant) -> list[Effect]:
@@ -139,6 +145,8 @@ class Node:
             self.endpoint.ctx.count(Counter.RX_WRONG_SOURCE)
         else:
             self._guarded(line, line.link.receive, payload, now, out)
+            if self.dialler.pending:
+                self._dial(now, out)
         return out
 
     def timer(self, now: Instant) -> list[Effect]:
@@ -165,7 +173,7 @@ class Node:
         return earliest
 
     def commit_failed(self, lane: int, now: Instant) -> list[Effect]:
-        """The journal could not write what this lane waited for: refuse what is new, keep what runs (design: journal)."""
+        """The journal could not write what this lane waited for: refuse what is new, keep what runs."""
         out: list[Effect] = []
         line = self.lines.get(lane)
         if line is not None:
@@ -331,6 +339,7 @@ class Node:
             "text": down.text,
         }
         out.append(Log("tunnel.down" if down.established else "tunnel.refused", fields, WARNING))
+        self._synchronised(down.tunnel_id, out)
 
     def _peer_moved(self, tunnel_id: int, out: list[Effect]) -> None:
         for session in self.endpoint.tunnels[tunnel_id].sessions.values():
@@ -358,8 +367,15 @@ class Node:
             else "recovery." + news.phase.value
         )
         out.append(Log(name, fields, WARNING if failed else INFO))
-        if news.phase is l2tp.RecoveryPhase.CONFIRMED:
-            self._dial(now, out)
+        if news.phase is l2tp.RecoveryPhase.SYNCHRONISED:
+            self._synchronised(news.tunnel_id, out)
+
+    def _synchronised(self, tunnel_id: int, out: list[Effect]) -> None:
+        """One tunnel less to wait for; the last one makes the node synchronised after its restart."""
+        if tunnel_id in self._unsynchronised:
+            self._unsynchronised.discard(tunnel_id)
+            if not self._unsynchronised:
+                out.append(Log("node.synchronised", {"tunnels": len(self.endpoint.ctx.established())}))
 
     # PPP.
 
@@ -544,15 +560,17 @@ class Node:
         if self._dialling:
             return
         self._dialling = True
-        while actions := self.dialler.take(now):
-            for action in actions:
-                if isinstance(action, OpenTunnel):
-                    self._open_tunnel(action.peer_name, now, out)
-                elif isinstance(action, Call):
-                    self._place_call(action.name, now, out)
-                else:
-                    self._hang_up(action.key, now, out)
-        self._dialling = False
+        try:
+            while actions := self.dialler.take(now):
+                for action in actions:
+                    if isinstance(action, OpenTunnel):
+                        self._open_tunnel(action.peer_name, now, out)
+                    elif isinstance(action, Call):
+                        self._place_call(action.name, now, out)
+                    else:
+                        self._hang_up(action.key, now, out)
+        finally:
+            self._dialling = False
 
     def _open_tunnel(self, peer_name: str, now: Instant, out: list[Effect]) -> None:
         peer = self.config.peer_named(peer_name)
