@@ -81,9 +81,7 @@ def run(config: ConfigFile = None) -> None:
 
 def drill(context: typer.Context) -> None:
     """Kill and restart a node under load, and measure what its subscribers notice."""
-    fail(
-        f"drill {' '.join(context.args)}: the drill is called restart: `holdfast drill restart --help`", USAGE
-    )
+    fail(f"there is no drill {' '.join(context.args)}: see `holdfast drill restart --help`", USAGE)
 
 
 def blast(context: typer.Context) -> None:

@@ -481,6 +481,7 @@ def template(role: Literal["lns", "lac"] = "lns", *, tunnel_secret: str, user_se
     if role == "lns":
         chosen: Mapping[str, Sequence[Mapping[str, object]]] = {
             "node": [{"name": "lns1", "role": "lns"}],
+            "ppp": [{"auth": ["chap"]}],
             "peer": [{"name": "lac1", "address": "192.0.2.10", "secret": tunnel_secret}],
             "pool": [{"name": "subscribers", "range": "100.64.0.0/16"}],
             "user": [{"name": "alice", "secret": user_secret}],
