@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -55,9 +56,29 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return connection
 
 
+def connections_without_writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Connections for reading where nothing can be written, not even SQLite's index of the log.
+
+    Which one works depends on why; each is to be tried and closed. All see what the log holds: `immutable` does not,
+    and is used only where there is no log. Raises sqlite3.Error in between.
+    """
+    _, log, _ = with_companions(path)
+    if not log.exists() or not log.stat().st_size:
+        yield _reader(path, "mode=ro&immutable=1")
+        return
+    connection = _reader(path, "mode=rw")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # keeps the index of the log in memory: a full disk
+    yield connection
+    yield _reader(path, "mode=ro")  # takes the index that is there: a read-only disk
+
+
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """A connection that only reads, also beside the owner. Raises sqlite3.Error."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    return _reader(path, "mode=ro")
+
+
+def _reader(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
     connection.text_factory = _any_text
     return connection
 

@@ -7,19 +7,30 @@ record is ever thrown away because it cannot be read.
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records import SCHEMA, EndpointRecord, SessionRecord, TunnelRecord
 from holdfast.records.writes import Write
 from holdfast.state.codec import encode
-from holdfast.state.database import Synchronous, connect, create_private
-from holdfast.state.errors import JournalDamaged, JournalError, JournalLocked, JournalNewer, journal_error
+from holdfast.state.database import Synchronous, connect, connections_without_writing, create_private
+from holdfast.state.errors import (
+    Fault,
+    JournalDamaged,
+    JournalError,
+    JournalLocked,
+    JournalNewer,
+    journal_error,
+)
 from holdfast.state.histogram import Histogram
 from holdfast.state.lock import OwnerLock
 from holdfast.state.reader import Image, read
 from holdfast.state.saved import Kind, Quarantined, Saved
-from holdfast.state.schema import prepare
+from holdfast.state.schema import prepare, version
 from holdfast.state.writer import USUAL_PACE, Deliver, Done, OnHealth, Pace, Submission, Writer
 
 __all__ = [
@@ -67,27 +78,29 @@ class Journal:
     ) -> "Journal":
         """Become the owner of the journal at `path`, creating it if there is none, and read what it holds.
 
+        A journal that can be read but not written (a full disk) opens too, with a `failure` from the start.
         Raises JournalLocked, JournalNewer, JournalDamaged, or JournalError. After an error nothing is held.
         """
         lock = OwnerLock.take(path)
         try:
-            connection, image = _open(path, synchronous)
+            opened = _open(path, synchronous)
         except JournalError:
             lock.release()
             raise
         writer = Writer(
             path,
-            connection,
-            image.slots,
+            opened.connection,
+            opened.image.slots,
+            failure=opened.failure,
             synchronous=synchronous,
             deliver=deliver,
             on_health=on_health,
             pace=pace,
         )
         writer.start()
-        if image.rejected:
-            writer.submit(Submission(image.rejected, None))
-        return cls(lock, writer, image.saved)
+        if opened.image.rejected:
+            writer.submit(Submission(opened.image.rejected, None))
+        return cls(lock, writer, opened.image.saved)
 
     def load(self) -> Saved:
         """What was recorded when the journal was opened. Once: the journal keeps no copy."""
@@ -132,24 +145,50 @@ class Journal:
             lock.release()
 
 
-def _open(path: Path, synchronous: Synchronous) -> tuple[sqlite3.Connection, Image]:
+class Opened(msgspec.Struct, frozen=True):
+    """What came of opening: a connection to write with, or the `failure` that leaves only reading for now."""
+
+    image: Image
+    connection: sqlite3.Connection | None = None
+    failure: JournalError | None = None
+
+
+_PASSING: Final = frozenset({Fault.FULL, Fault.IO, Fault.READ_ONLY})
+"""Faults that keep a journal from being written though it can perhaps be read."""
+
+
+def _open(path: Path, synchronous: Synchronous) -> Opened:
+    try:
+        return _open_to_write(path, synchronous)
+    except JournalError as error:
+        image = _read_without_writing(path) if error.fault in _PASSING else None
+        if image is None:
+            raise
+        return Opened(image, failure=error)
+
+
+def _open_to_write(path: Path, synchronous: Synchronous) -> Opened:
     create_private(path)
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(path, synchronous)
         prepare(connection, path)
-        return connection, read(connection)
-    except sqlite3.Error as error:
-        _close(connection)
-        raise journal_error(path, error) from error
-    except JournalError:
-        _close(connection)
+        return Opened(read(connection), connection)
+    except (sqlite3.Error, JournalError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise journal_error(path, error) from error
         raise
 
 
-def _close(connection: sqlite3.Connection | None) -> None:
-    if connection is not None:
-        connection.close()
+def _read_without_writing(path: Path) -> Image | None:
+    """The content of a journal of the present schema that cannot be written; None if that is not to be had."""
+    with suppress(sqlite3.Error):
+        for connection in connections_without_writing(path):
+            with closing(connection), suppress(sqlite3.Error):
+                return read(connection) if version(connection, path) == SCHEMA else None
+    return None
 
 
 def _quarantined(record: TunnelRecord | SessionRecord | EndpointRecord, reason: str) -> Quarantined:

@@ -7,6 +7,7 @@ SQLite's locks.
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from holdfast.state.errors import Fault, JournalError, JournalLocked
@@ -28,22 +29,20 @@ class OwnerLock:
     @classmethod
     def take(cls, journal: Path) -> "OwnerLock":
         """Become the owner. Raises JournalLocked naming the present one, JournalError if no file can be made."""
-        try:
-            fd = os.open(lock_path(journal), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalError(journal, Fault.READ_ONLY, str(error)) from error
+        fd = _open(journal)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write_pid(fd)
         except BlockingIOError as error:
             pid = _read_pid(fd)
             os.close(fd)
             raise JournalLocked(journal, pid) from error
+        _write_pid(fd)
         return cls(fd)
 
     def release(self) -> None:
         """Give the journal up."""
-        os.ftruncate(self._fd, 0)
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 
@@ -62,13 +61,22 @@ def owner(journal: Path) -> int:
     return 0
 
 
+def _open(journal: Path) -> int:
+    path = lock_path(journal)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # can be locked all the same
+        except OSError:
+            raise JournalError(journal, Fault.READ_ONLY, str(error)) from error
+
+
 def _write_pid(fd: int) -> None:
-    """A full disk must not keep a node from starting: the pid only makes the other's error message better."""
+    """A disk that cannot be written must not keep a node from starting: the pid only helps the other's message."""
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-    except BlockingIOError:
-        raise
     except OSError:
         return
 

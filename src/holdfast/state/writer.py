@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
@@ -84,9 +84,10 @@ class Writer:
     def __init__(
         self,
         path: Path,
-        connection: sqlite3.Connection,
+        connection: sqlite3.Connection | None,
         slots: Slots,
         *,
+        failure: JournalError | None = None,
         synchronous: Synchronous,
         deliver: Deliver,
         on_health: OnHealth,
@@ -94,7 +95,7 @@ class Writer:
     ) -> None:
         self.latency = Histogram()
         self.rows_written = 0
-        self.failure: JournalError | None = None
+        self.failure = failure
         self._path = path
         self._identity = identity(path)
         self._connection = connection
@@ -129,6 +130,8 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
+        if self.failure is not None:
+            self._on_health(self.failure)
         while not self._closing:
             self._wait()
             if self.failure is not None:
@@ -136,10 +139,7 @@ class Writer:
             elif self._urgent or self._closing or self._is_lazy_due():
                 self._commit_batch()
                 self._copy_log()
-        with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        self._disconnect()
 
     def _wait(self) -> None:
         """Until there is something to do; then take all that has come."""
@@ -204,15 +204,15 @@ class Writer:
 
     def _write(self, changes: Changes) -> None:
         """Commit the changes. Raises sqlite3.Error, and JournalError if the file is not where it was."""
-        if identity(self._path) != self._identity:
+        connection, statements = self._connection, changes.statements
+        if connection is None or identity(self._path) != self._identity:
             raise JournalError(self._path, Fault.MOVED)
-        statements = changes.statements
         if len(statements) == 1:  # is a transaction of its own
-            self._connection.execute(*statements[0])
+            connection.execute(*statements[0])
         elif statements:
-            with transaction(self._connection):
+            with transaction(connection):
                 for sql, values in statements:
-                    self._connection.execute(sql, values)
+                    connection.execute(sql, values)
         changes.apply(self._slots)
         self.rows_written += changes.rows
         self._uncopied_rows += changes.rows
@@ -272,19 +272,24 @@ class Writer:
         self.failure = error
 
     def _reopen(self) -> None:
-        with suppress(sqlite3.Error):
-            self._connection.close()
         if identity(self._path) != self._identity:
             raise JournalError(self._path, Fault.MOVED)
-        self._connection = connect(self._path, self._synchronous)
+        self._disconnect()
+        self._connection = connection = connect(self._path, self._synchronous)
         if self.failure is not None and self.failure.fault is Fault.DAMAGED:
-            (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise JournalDamaged(self._path, verdict)
-        self._connection.execute(
+        connection.execute(
             "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?))", (PROBE_FILLER,)
         )
-        self._connection.execute("DELETE FROM probe")
+        connection.execute("DELETE FROM probe")
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with closing(connection), suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _answer(self, batch: list[Submission], error: JournalError | None) -> None:
         waiting = [submission.done for submission in batch if submission.done is not None]
@@ -293,6 +298,8 @@ class Writer:
 
     def _copy_log(self) -> None:
         """Keep the log short. If this fails nothing is lost, and the next commit tells."""
+        if self._connection is None:
+            return
         if self._uncopied_rows >= CHECKPOINT_ROWS or self._uncopied_commits >= CHECKPOINT_COMMITS:
             self._uncopied_rows = self._uncopied_commits = 0
             with suppress(sqlite3.Error):
