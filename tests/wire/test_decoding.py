@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.core.errors import Malformed
 from holdfast.wire import dictionary as d
-from holdfast.wire.avp import EncodedAvp
+from holdfast.wire.avp import Avp, EncodedAvp
 from holdfast.wire.codes import Cdn, General, PeerError, StopCcn
 from holdfast.wire.hiding import hide
 from holdfast.wire.messages import SPECS, Msg, decode, encode
@@ -74,14 +74,14 @@ def test_V2_24_malformed_optional_avp_is_ignored() -> None:
 
 
 def test_V2_24_malformed_mandatory_avp_is_a_fault() -> None:
-    message = decode(body("v2.icrq") + raw(22, b"") + raw(25, b"", m=True))
+    message = decode(body("v2.icrq") + raw(25, b"", m=True))
     assert message.fault is not None and message.fault.error is General.WRONG_LENGTH
     with pytest.raises(PeerError):
         message.check()
 
 
 @pytest.mark.parametrize("avp", [d.ASSIGNED_TUNNEL_ID, d.RECEIVE_WINDOW_SIZE])
-def test_V2_4_V2_78_zero_is_out_of_range(avp: d.Avp[int]) -> None:
+def test_V2_4_V2_78_zero_is_out_of_range(avp: Avp[int]) -> None:
     good = next(e.data for e in decode(SCCRQ).avps() if e.avp is avp)
     message = decode(SCCRQ.replace(good, raw(avp.type, b"\0\0", m=True)))
     assert message.fault is not None and message.fault.error is General.BAD_VALUE
@@ -173,7 +173,7 @@ def test_M_bit_of_a_known_avp_is_not_looked_at(m: bool) -> None:
         size = struct.unpack_from(">H", flipped, at)[0] & 0x3FF
         flipped[at] = flipped[at] & 0x7F | (0x80 if m else 0)
         at += size
-    assert decode(flipped).avps() == decode(SCCRQ).avps()
+    assert decode(bytes(flipped)).avps() == decode(SCCRQ).avps()
 
 
 def test_known_avp_in_a_message_where_it_does_not_belong_is_ignored() -> None:

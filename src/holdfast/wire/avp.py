@@ -50,9 +50,8 @@ def fixed(name: str, size: int, decode: Callable[[bytes], T], encode: Callable[[
 
 
 def unsigned(size: int) -> Layout[int]:
-    """An unsigned integer of `size` octets."""
-
-    pack = Struct({1: ">B", 2: ">H", 4: ">I", 8: ">Q"}[size]).pack
+    """An unsigned integer of `size` octets: 2, 4 or 8."""
+    pack = Struct({2: ">H", 4: ">I", 8: ">Q"}[size]).pack
     return fixed(f"u{8 * size}", size, int.from_bytes, pack)
 
 
@@ -196,13 +195,15 @@ class Avp(Generic[T]):
         return f"{self.name} ({number})"
 
     def __call__(self, value: T) -> EncodedAvp:
-        """Encode `value`. Raises LocalError for one that may not be sent."""
+        """Encode `value`. Raises LocalError, which does not show it, for one that may not be sent."""
         try:
             data = self.layout.encode(value)
-        except (struct.error, ValueError) as e:
-            raise LocalError(f"{self}: {value!r} cannot be encoded") from e
-        if len(data) not in self.sizes or (self.valid is not None and not self.valid(value)):
-            raise LocalError(f"{self}: {value!r} may not be sent")
+        except (struct.error, ValueError):
+            raise LocalError(f"{self}: a value that cannot be encoded") from None
+        if len(data) not in self.sizes:
+            raise LocalError(f"{self}: a value of {len(data)} octets")
+        if self.valid is not None and not self.valid(value):
+            raise LocalError(f"{self}: a value that is out of range")
         return EncodedAvp(self, (self._head or self.header(len(data))) + data)
 
     def header(self, size: int, flags: int = 0) -> bytes:

@@ -15,7 +15,7 @@ class _Code(IntEnum):
 
     text: str
 
-    def __new__(cls, value: int, text: str) -> Self:
+    def __new__(cls, value: int, text: str = "") -> Self:
         member = int.__new__(cls, value)
         member._value_ = value
         member.text = text

@@ -142,7 +142,8 @@ class _OddAvps:
             value = avp.decode(plain)
         except Malformed as e:
             self.bad.add(key)
-            error = General.BAD_VALUE if e.need == e.have else General.WRONG_LENGTH
+            fits = e.need == e.have
+            error = General.BAD_VALUE if fits else General.WRONG_LENGTH
             self._leave_out(raw, error, f"malformed {avp}: {e.what}")
             return
         if not avp.repeats:
@@ -165,8 +166,7 @@ class _OddAvps:
         return unhide(avp.type, raw.value, self._secret, self._vector)
 
     def _leave_out(self, raw: RawAvp, error: General, text: str) -> None:
-        """Go on without an AVP. With the M bit that is a fault, and the first one counts."""
-        if not raw.mandatory:
-            self.ignored += 1
-        elif self.fault is None:
+        """Go on without an AVP. With the M bit that is a fault; the first one is kept."""
+        self.ignored += 1
+        if raw.mandatory and self.fault is None:
             self.fault = Fault(error, text)

@@ -24,8 +24,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     `mandatory` is the M bit of its Message Type. `values` are those of the AVPs that were understood, by
     key; of one that may repeat, a list. `unknown` are those that were not. `bad` are the keys of those that
-    were there but could not be read (T-37). `ignored` counts what was left out without harm; `fault` is the
-    first defect that matters.
+    were there but could not be read (T-37). `ignored` counts the AVPs left out; `fault` is the first defect
+    that matters.
     """
 
     type: int
