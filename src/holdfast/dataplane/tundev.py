@@ -12,11 +12,12 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from errno import EBUSY, EINVAL, EPERM
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -202,15 +203,15 @@ def _change_routes(index: int, wanted: frozenset[Route]) -> list[str]:
     )
     if not missing and not extra:
         return []
-    from pyroute2 import IPRoute  # type: ignore[import-untyped]  # 200 ms of imports: only when something has to change
-
-    with IPRoute() as kernel:
+    with _kernel() as kernel:
         for route in missing:
             kernel.route(
                 "replace", dst=route.prefix, oif=index, table=route.table, proto=OUR_PROTOCOL, scope="link"
             )
         for route in extra:
-            kernel.route("del", dst=route.prefix, oif=index, table=route.table)
+            kernel.route(
+                "del", dst=route.prefix, oif=index, table=route.table, proto=OUR_PROTOCOL, scope="link"
+            )
     if left := wanted - routes_through(index).keys():
         raise DeviceError(
             f"the routes {sorted(route.prefix for route in left)} were not accepted by the kernel"
@@ -226,9 +227,7 @@ def _change_rules(wanted: frozenset[Rule], tables: frozenset[int]) -> list[str]:
     extra = {r for r, protocol in have.items() if protocol == OUR_PROTOCOL and r.table in tables} - wanted
     if not missing and not extra:
         return []
-    from pyroute2 import IPRoute
-
-    with IPRoute() as kernel:
+    with _kernel() as kernel:
         for rule in missing:
             kernel.rule("add", src=rule.source, table=rule.table, protocol=OUR_PROTOCOL)
         for rule in extra:
@@ -236,6 +235,19 @@ def _change_rules(wanted: frozenset[Rule], tables: frozenset[int]) -> list[str]:
     if left := wanted - rules().keys():
         raise DeviceError(f"the rules {sorted(rule.source for rule in left)} were not accepted by the kernel")
     return [f"rule {r.source}" for r in sorted(missing)] + [f"no rule {r.source}" for r in sorted(extra)]
+
+
+@contextmanager
+def _kernel() -> Iterator[Any]:
+    """pyroute2's view of the kernel, whose refusals are DeviceErrors; 200 ms of imports, so only for changes."""
+    from pyroute2 import IPRoute  # type: ignore[import-untyped]
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+
+    try:
+        with IPRoute() as kernel:
+            yield kernel
+    except NetlinkError as error:
+        raise DeviceError(f"the kernel refuses a route or rule of the device: {error}") from error
 
 
 def _no_ipv6(name: str) -> None:
