@@ -31,8 +31,8 @@ class PretendNode:
 
     def node(self) -> NodeView:
         return NodeView(
-            name="lns1", role="lns", version="0", pid=1, address="0.0.0.0", port=1701, boot_epoch=1,
-            started_utc_us=0, tunnels=1, sessions=len(self.keys), recovering=0, journal="ok",
+            name="lns1", role="lns", version="0", pid=1, address="0.0.0.0", port=1701,
+            started_utc_us=0, tunnels=1, sessions=len(self.keys), recovering=0, journal="writable",
         )  # fmt: skip
 
     def counters(self) -> dict[str, int]:

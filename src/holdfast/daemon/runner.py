@@ -140,11 +140,21 @@ class Runner:
         except Exception as fault:  # noqa: BLE001 - the last line of defence: one packet never ends the node
             self._fault(fault)
 
-    def perform(self, step: Callable[[Instant], Iterable[Effect]]) -> None:
-        """Run one input of the node that is none of the above: a command of an operator, a restart."""
+    def perform(self, step: Callable[[Instant], Iterable[Effect] | None]) -> bool:
+        """Run one input of the node that is none of the above, such as a command; False if it gives None.
+
+        Raises what the node raises, after reporting it.
+        """
         now = self._clock()
-        self._guarded(step, now)
-        self._end_turn(now)
+        try:
+            effects = step(now)
+        except Exception as fault:
+            self._fault(fault)
+            raise
+        if effects is not None:
+            self._guarded(lambda _: effects, now)
+            self._end_turn(now)
+        return effects is not None
 
     def _on_deadline(self) -> None:
         self._timer = self._timer_at = None

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from holdfast.records import Counters, SessionRecord
+from holdfast.records import AaaRecord, Counters, PppRecord
 
 Row = TypeVar("Row")
 
@@ -29,7 +29,6 @@ class NodeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pid: int
     address: str
     port: int
-    boot_epoch: int
     started_utc_us: int
     tunnels: int
     sessions: int
@@ -39,7 +38,10 @@ class NodeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A control connection. `failover` is how a restart would recover it: "rfc4951" or "none"."""
+    """A control connection. `failover` is how a restart would recover it: "rfc4951" or "none".
+
+    `recovers` is not 0 for a recovery tunnel: the old tunnel's local id.
+    """
 
     id: int
     peer_id: int
@@ -51,14 +53,14 @@ class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     state: str
     initiator: bool
     sessions: int
+    recovers: int = 0
     failover: str = "none"
     peer_recovery_time_ms: int = 0
     established_utc_us: int = 0
-    recovered_utc_us: int = 0
     ns: int = 0
     nr: int = 0
     peer_window: int = 0
-    outstanding: int = 0
+    retransmissions: int = 0
 
 
 class SessionView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -78,7 +80,6 @@ class SessionView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     calling_number: str = ""
     called_number: str = ""
     established_utc_us: int = 0
-    recovered_utc_us: int = 0
 
 
 class SessionDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -86,7 +87,8 @@ class SessionDetail(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     session: SessionView
     tunnel: TunnelView | None = None
-    record: SessionRecord | None = None
+    ppp: PppRecord | None = None
+    aaa: AaaRecord | None = None
     forwarding: bool = False
     traffic: Counters = Counters()
 
