@@ -122,6 +122,7 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     session.framing_type = FRAMING_SYNC
     body = encode(Msg.ICCN, TX_CONNECT_SPEED(session.call.tx_speed), FRAMING_TYPE(FRAMING_SYNC))
     tunnel.channel.send(peer_id, body, now)
+    ctx.flush(tunnel)  # the ICCN goes out before the first PPP frame: an LNS drops what comes earlier
     _established(ctx, tunnel, session)
 
 
