@@ -23,6 +23,9 @@ NO_QUEUE_AFTER_ZERO_RESET: Duration = 30 * SECOND
 STALE_ACK_INTERVAL: Duration = 100 * MILLISECOND
 """Duplicates from further back than the window are acknowledged no more often than this (T-12)."""
 
+MAX_STALE = 4_096
+"""An Nr that lies further back than this is no late datagram's but never was true (V2-82)."""
+
 
 class Outcome:
     """What `receive` made of a datagram (constants, not an enum: this is the receive path)."""
@@ -139,7 +142,7 @@ class ControlChannel:
         After DELIVER the caller also drains `next_early`. Every outcome but BAD_NR has used `nr`.
         """
         if not seq.in_window(nr, self.acked, self.ns):
-            if not seq.before(nr, self.acked):
+            if not self._may_be_late(ns, nr):
                 return Outcome.BAD_NR
         elif nr != self.acked:
             self._acknowledged(nr, now)
@@ -157,6 +160,12 @@ class ControlChannel:
             self._early[ns] = (session_id, body)
         self._ack_due = True
         return Outcome.EARLY
+
+    def _may_be_late(self, ns: int, nr: int) -> bool:
+        """Whether an Nr that acknowledges nothing is an old one. A duplicate's may be older, from before a reset (T-12)."""
+        if seq.distance(nr, self.acked) <= MAX_STALE:
+            return True
+        return seq.before(nr, self.acked) and seq.before(ns, self.nr)
 
     def next_early(self) -> tuple[int, bytes] | None:
         """The next message (session id, body) that had come too early and whose turn it is now."""

@@ -94,7 +94,9 @@ class EndpointMachine:
     def stir(self, random: Random, now: Instant) -> list[Effect]:
         """The LAC opens tunnels and places calls; both sides end sessions, rarely a whole tunnel."""
         endpoint = self.endpoint
-        tunnels = [t for t in endpoint.tunnels.values() if not t.is_recovery and t.state <= t.state.ESTABLISHED]
+        tunnels = [
+            t for t in endpoint.tunnels.values() if not t.is_recovery and t.state <= t.state.ESTABLISHED
+        ]
         what = random.random()
         if self.side is Side.LAC and (not tunnels or (what < 0.1 and len(tunnels) < MOST_TUNNELS)):
             return self._recorded(endpoint.open_tunnel(self.peer, self.peer_address, now)[1])
@@ -183,7 +185,9 @@ class EndpointMachine:
         return found
 
 
-def pairing(side: Side, local_tunnel: int, local_session: int, peer_tunnel: int, peer_session: int) -> Pairing:
+def pairing(
+    side: Side, local_tunnel: int, local_session: int, peer_tunnel: int, peer_session: int
+) -> Pairing:
     """A session, seen from `side`."""
     local, peer = (local_tunnel, local_session), (peer_tunnel, peer_session)
     return Pairing(*local, *peer) if side is Side.LAC else Pairing(*peer, *local)

@@ -203,7 +203,9 @@ class World:
             if host.disk.pairings(host.side) != host.held() or len(host.disk.sessions) != len(host.held()):
                 problems.append(f"{name}: the records are not the sessions")
         if lac.held() != lns.held():
-            problems.append(f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}")
+            problems.append(
+                f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}"
+            )
         failed = sum(
             isinstance(effect, Recovery) and effect.phase is RecoveryPhase.FAILED
             for host in (lac, lns)
