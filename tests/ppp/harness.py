@@ -9,10 +9,11 @@ from holdfast.core.clock import SECOND, Instant
 from holdfast.ppp.authentication import chap_response
 from holdfast.ppp.config import LinkConfig, Role
 from holdfast.ppp.effects import Authenticate, Effect, Transmit
-from holdfast.ppp.link import Link
+from holdfast.ppp.link import Link, Phase
 from holdfast.ppp.packet import HEAD, packet
 
 LCP, IPCP = 0xC021, 0x8021
+MAGIC = b"\x05\x06\xaa\xbb\xcc\xdd"
 SECRET = b"open sesame"
 
 SERVER = LinkConfig(
@@ -82,6 +83,34 @@ def opened(s_config: LinkConfig = SERVER, c_config: LinkConfig = CLIENT) -> tupl
     connect(s, c)
     assert s.opened and c.opened
     return s, c
+
+
+def reached(phase: Phase, config: LinkConfig = SERVER) -> tuple[Link, list[Effect]]:
+    """A link of its own in `phase`, led there by hand-written packets; and what it said last."""
+    link = Link(config, Random(5).randbytes)
+    return link, lead(link, phase, link.start(0))
+
+
+def lead(link: Link, phase: Phase, said: list[Effect], options: bytes = MAGIC) -> list[Effect]:
+    """Lead a server that has just said `said` (its Configure-Request) on to `phase`; what it says last."""
+    if phase is Phase.ESTABLISH:
+        return said
+    link.receive(lcp(1, 1, options), 0)
+    said = link.receive(lcp(2, head(sent(said)[0])[2], body_of(sent(said)[0])), 0)
+    if phase is Phase.AUTHENTICATE:
+        return said
+    [question] = of(Authenticate, link.receive(response_to(sent(said)[0]), 0))
+    return link.answer(judge(question), 0)
+
+
+def response_to(challenge: bytes, name: bytes = b"alice", secret: bytes = SECRET) -> bytes:
+    """The CHAP Response of a peer that knows `secret`."""
+    identifier, value = head(challenge)[2], body_of(challenge)[1:17]
+    return packet(CHAP, 2, identifier, b"\x10" + chap_response(identifier, secret, value) + name)
+
+
+def body_of(frame: bytes) -> bytes:
+    return frame[8:]
 
 
 def lcp(code: int, identifier: int, body: bytes = b"") -> bytes:

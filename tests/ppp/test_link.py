@@ -1,7 +1,8 @@
 """Whole dialogues: a server and a client against each other."""
 
+from holdfast.core.auth import CHAP
 from holdfast.ppp.effects import Established, NetworkUp, Transmit
-from ppp.harness import CHAP, IPCP, LCP, client, connect, head, kinds, of, server
+from ppp.harness import IPCP, LCP, client, connect, head, kinds, of, server
 
 
 def test_server_and_client_open_a_link() -> None:

@@ -120,16 +120,21 @@ class Verifier:
 class Prover:
     """Proves who we are, by the `method` that the peer demanded."""
 
-    __slots__ = ("_identifier", "_tries", "deadline", "method")
+    __slots__ = ("_identifier", "_said", "_tries", "deadline", "method")
 
     def __init__(self, method: int, config: LinkConfig, identifier: int) -> None:
+        """`identifier` is the last one used."""
         self.method = method
         self.deadline: Instant = 0
         self._tries = config.max_configure
         self._identifier = identifier
+        self._said = b""
 
     def prompt(self, config: LinkConfig, now: Instant, out: list[Effect]) -> bool:
-        """Start, or the restart timer has run out: PAP asks (again), CHAP waits. False: waited long enough."""
+        """Start, or the restart timer has run out: say it (again). False: waited long enough.
+
+        With CHAP the peer begins; our Response is repeated because its Success may be lost (RFC 1994 4.2).
+        """
         if self._tries <= 0:
             return False
         self._tries -= 1
@@ -138,7 +143,9 @@ class Prover:
             self._identifier = (self._identifier + 1) & 0xFF
             name = config.name.encode()
             body = bytes((len(name),)) + name + bytes((len(config.secret),)) + config.secret
-            out.append(Transmit(packet(PAP, REQUEST, self._identifier, body)))
+            self._said = packet(PAP, REQUEST, self._identifier, body)
+        if self._said:
+            out.append(Transmit(self._said))
         return True
 
     def receive(
@@ -148,8 +155,10 @@ class Prover:
         if protocol != self.method:
             return None
         if protocol == CHAP and code == REQUEST:
-            self._identifier = identifier
-            return respond(config, identifier, body)
-        if identifier == self._identifier and code in (SUCCESS[protocol], FAILURE[protocol]):
+            response = respond(config, identifier, body)
+            if response is not None:
+                self._identifier, self._said = identifier, response
+            return response
+        if self._said and identifier == self._identifier and code in (SUCCESS[protocol], FAILURE[protocol]):
             return code == SUCCESS[protocol]
         return None

@@ -23,7 +23,8 @@ class LinkConfig(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `auth`: a server demands one of these, best first; a client accepts any of them, and prefers the first.
     `name`: what a server calls itself in a challenge; the user name of a client. `secret`: the client's.
     `local_address`, `dns`: a server's own address and the name servers it gives out; a client asks for two.
-    `echo_interval` 0 sends no Echo-Request.
+    `setup_timeout` bounds a negotiation as a whole, which a peer could draw out for ever. `echo_interval` 0
+    sends no Echo-Request.
     """
 
     role: Role
@@ -37,5 +38,6 @@ class LinkConfig(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     max_configure: int = 10
     max_terminate: int = 2
     max_failure: int = 5
+    setup_timeout: Duration = 120 * SECOND
     echo_interval: Duration = 10 * SECOND
     echo_failures: int = 6

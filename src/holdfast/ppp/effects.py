@@ -20,6 +20,8 @@ class Cause(Enum):
     AUTH_FAILED = "authentication failed"
     AUTH_REFUSED = "no authentication protocol could be agreed"
     AUTH_TIMEOUT = "authentication was not finished in time"
+    NO_RESOURCES = "no address or no answer to be had for the moment"
+    TIMEOUT = "the link was not open in time"
     LCP_FAILED = "the link could not be agreed"
     IPCP_FAILED = "no address could be agreed"
 

@@ -141,6 +141,7 @@ class Link:
             if len(payload) < HEAD_SIZE or payload[0] != 0xFF or payload[1] != 3 or payload[2] & 1:
                 payload = _uncompressed(payload)
             if len(payload) < HEAD_SIZE:
+                self.activity(now)
                 return out
             _, protocol, code, identifier, length = HEAD.unpack_from(payload)
             if 4 <= length <= MAX_PACKET and length + 4 <= len(payload):

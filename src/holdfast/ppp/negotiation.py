@@ -68,18 +68,20 @@ class Negotiation(Generic[O_co]):
         "_config",
         "_naks_received",
         "_naks_sent",
+        "_peer_mru",
         "_protocol",
         "_restarts",
         "deadline",
         "identifier",
         "options",
-        "peer_mru",
         "request",
         "state",
     )
 
-    def __init__(self, protocol: int, options: O_co, config: LinkConfig, identifier: int) -> None:
-        """A closed layer that may be opened. `identifier` is the last one used."""
+    def __init__(
+        self, protocol: int, options: O_co, config: LinkConfig, identifier: int, peer_mru: int
+    ) -> None:
+        """A closed layer that may be opened. `identifier` is the last one used; `peer_mru` bounds a Code-Reject."""
         self._protocol = protocol
         self._config = config
         self._restarts = 0
@@ -90,7 +92,7 @@ class Negotiation(Generic[O_co]):
         self.identifier = identifier
         self.request: bytes | None = None
         self.deadline: Instant | None = None
-        self.peer_mru = 1500
+        self._peer_mru = peer_mru
 
     def resume(self) -> None:
         """Go on from a layer that was opened before."""
@@ -159,6 +161,7 @@ class Negotiation(Generic[O_co]):
             elif action is _STA:
                 out.append(Transmit(packet(self._protocol, Code.TERMINATE_ACK, identifier)))
             elif action is _STR:
+                self.request = None
                 terminate = packet(self._protocol, Code.TERMINATE_REQUEST, self.next_identifier())
                 self._send_restartable(terminate, now, out)
             elif action is _ZRC:
@@ -208,4 +211,6 @@ class Negotiation(Generic[O_co]):
 
     def _code_reject(self, code: int, identifier: int, body: bytes) -> bytes:
         rejected = bytes((code, identifier)) + (len(body) + 4).to_bytes(2, "big") + body
-        return packet(self._protocol, Code.CODE_REJECT, self.next_identifier(), rejected[: self.peer_mru - 4])
+        return packet(
+            self._protocol, Code.CODE_REJECT, self.next_identifier(), rejected[: self._peer_mru - 4]
+        )
