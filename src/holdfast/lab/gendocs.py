@@ -26,7 +26,8 @@ def counters_markdown() -> str:
 
 def configuration_markdown() -> str:
     """The commented configuration, as `holdfast init` writes it."""
-    return f"# Configuration\n\nEvery key with its default, as `holdfast init` writes it.\n\n```toml\n{template()}```\n"
+    text = template(tunnel_secret="a long random secret", user_secret="another one")
+    return f"# Configuration\n\nEvery key with its default, as `holdfast init` writes it.\n\n```toml\n{text}```\n"
 
 
 def states_markdown() -> str:
