@@ -76,6 +76,11 @@ class Context:
         """Count."""
         self.counters[counter] += n
 
+    def next_hello(self, now: Instant) -> Instant | None:
+        """When silence from `now` on calls for a HELLO (V2-87); never, if the interval is 0."""
+        interval = self.settings.hello_interval
+        return now + interval if interval else None
+
     def flush(self, tunnel: Tunnel) -> None:
         """Turn what the tunnel's channel wants sent into effects, and note its next deadline."""
         out = tunnel.channel.out

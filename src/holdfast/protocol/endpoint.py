@@ -137,7 +137,7 @@ class Endpoint:
             ctx.count(Counter.RX_BAD_NR)
             return
         if tunnel.hello_at is not None:
-            tunnel.hello_at = now + ctx.settings.hello_interval
+            tunnel.hello_at = ctx.next_hello(now)
         if outcome == Outcome.DELIVER:
             self._process(tunnel, session_id, body, now)
             while (early := channel.next_early()) is not None:
@@ -383,7 +383,7 @@ class Endpoint:
         if tunnel.clear_at is not None and now >= tunnel.clear_at:
             self._clear_or_postpone(tunnel, now)
         if tunnel.hello_at is not None and now >= tunnel.hello_at:
-            tunnel.hello_at = now + ctx.settings.hello_interval
+            tunnel.hello_at = ctx.next_hello(now)
             _hello(tunnel, now)
         recovery_endpoint.on_timer(ctx, tunnel, now)
         calls.expire(ctx, tunnel, now)
@@ -471,7 +471,7 @@ class Endpoint:
             recovery_addresses=found.recovery_addresses if found is not None else (),
         )
         tunnel = ctx.restored_tunnel(record, peer)
-        tunnel.hello_at = now + ctx.settings.hello_interval
+        tunnel.hello_at = ctx.next_hello(now)
 
     def _restore_session(self, tunnel: Tunnel, record: SessionRecord) -> None:
         call = NO_CALL

@@ -191,7 +191,7 @@ def established(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
     ctx.half_open.discard(tunnel.local_id)
     tunnel.challenge = b""
     tunnel.end_at = None
-    tunnel.hello_at = now + ctx.settings.hello_interval
+    tunnel.hello_at = ctx.next_hello(now)
     tunnel.established_utc_us = ctx.utc_us()
     tunnel.recorded = True
     save(ctx, tunnel)

@@ -24,7 +24,7 @@ def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
     old.channel.reset(ns, nr, now)
     old.clear_at = None
     old.postponed = False
-    old.hello_at = now + ctx.settings.hello_interval
+    old.hello_at = ctx.next_hello(now)
     old.sync = None
     for session in old.sessions.values():
         session.queries = 0
