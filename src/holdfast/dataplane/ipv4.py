@@ -14,7 +14,7 @@ _FIXED = struct.Struct(">BBHHHBBH4s4s")
 _DONT_FRAGMENT, _MORE_FRAGMENTS, _OFFSET = 0x4000, 0x2000, 0x1FFF
 ICMP, TCP = 1, 6
 _ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
-_SYN = 0x02
+SYN = 0x02
 _QUOTED = 8  # octets of payload behind the header that an ICMP error quotes (RFC 792)
 
 
@@ -103,7 +103,7 @@ def is_syn(packet: bytes | bytearray | memoryview) -> bool:
     """Whether this is the first fragment of a TCP segment with SYN set."""
     at = (packet[0] & 15) * 4 + 13
     first = not (packet[6] << 8 | packet[7]) & _OFFSET
-    return packet[9] == TCP and first and len(packet) > at and bool(packet[at] & _SYN)
+    return packet[9] == TCP and first and len(packet) > at and bool(packet[at] & SYN)
 
 
 def clamp_mss(packet: bytes, mtu: int) -> bytes:

@@ -19,36 +19,32 @@ from errno import EAGAIN, EINVAL, EIO, EMSGSIZE, ENOBUFS
 from typing import Any, Protocol
 
 from holdfast.dataplane import ipv4
-from holdfast.dataplane.contract import Address, DeviceLost, Entry, Punt, Verdict
+from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Punt, Verdict
 from holdfast.dataplane.flows import Flows, Outbox
 from holdfast.dataplane.inbox import Inbox
-from holdfast.records import Counters
-from holdfast.wire.header import DATA
+from holdfast.records import Counters, session_key
+from holdfast.wire.header import DATA, DATA_LENGTH, T
 
 BATCH = 64
 BATCHES_PER_CALL = 4  # 256 packets are at most 2 ms or so: control messages wait no longer than that
 
 _PLAIN = 10  # octets before the IP packet in the plain case: data header without options, FF 03 00 21
 _IPV4_FRAME = 0xFF030021
+_FRAME, _TWO_OCTETS = 0xFF030000, 0xFFFF0100  # FF 03 and a protocol that is not compressed to one octet
 _NO_OPTIONS = 0x45
+_TCP_FLAGS = _PLAIN + 33  # where they are if this is TCP; to take other packets for a SYN costs only time
 
 _SOL_UDP, _UDP_SEGMENT = 17, 103
 _MAX_SEGMENTS = 64
 _MAX_BURST = 65_000  # octets of one UDP_SEGMENT send: one IP packet, in the kernel's eyes
 
-_plain_datagram = struct.Struct(
-    ">HIIBxH8xII"
-).unpack_from  # flags, ids, framing, version, total, source, destination
-_plain_packet = struct.Struct(">BxH8xII").unpack_from  # version and header length, total, source, destination
-_CONGESTED = frozenset({EAGAIN, ENOBUFS})
-_NOT_IN_BURSTS = frozenset({EINVAL, EMSGSIZE, EIO})  # no such option, larger than the path's MTU, IPsec
-
+# L2TP flags, both ids, the PPP framing, then of the IP header: version and header length, total, both addresses
+_plain_datagram = struct.Struct(">HIIBxH8xII").unpack_from
+_plain_packet = struct.Struct(">BxH8xII").unpack_from
 _segment = struct.Struct("=H").pack
 
-RX_FORWARDED, TX_FORWARDED = (
-    Verdict.RX_FORWARDED.value,
-    Verdict.TX_FORWARDED.value,
-)  # plain ints: no enum call
+_CONGESTED = frozenset({EAGAIN, ENOBUFS})
+_NOT_IN_BURSTS = frozenset({EINVAL, EMSGSIZE, EIO})  # no such option, larger than the path's MTU, IPsec
 
 
 class Socket(Protocol):
@@ -168,26 +164,25 @@ class TunPlane:
         flows = self._flows
         by_ids, clamp, write, fd = flows.by_ids, flows.mss_clamp, os.write, self._device.fd
         buffer, view, slot_size = inbox.buffer, inbox.view, inbox.slot_size
+        starts, sources = inbox.starts, inbox.sources
         forwarded = 0
-        for i, (start, length, source) in enumerate(
-            zip(inbox.starts, inbox.lengths, inbox.sources, strict=False)
-        ):
-            flags, ids, framing, version, total, inner_source, inner_destination = _plain_datagram(
-                buffer, start
-            )
+        for i, length in enumerate(inbox.lengths):
+            start = starts[i]
+            flags, ids, framing, version, total, inner_source, inner_to = _plain_datagram(buffer, start)
             flow = by_ids.get(ids)
             if (
                 flow is None
                 or flags != DATA
                 or framing != _IPV4_FRAME
                 or version != _NO_OPTIONS
-                or flow.peer_word != source
-                or (inner_source != flow.source and inner_destination != flow.destination)
+                or flow.peer_word != sources[i]
+                or (inner_source != flow.source and inner_to != flow.destination)
                 or not ipv4.HEADER <= total <= length - _PLAIN
                 or length > slot_size
-                or (clamp and buffer[start + _PLAIN + 9] == ipv4.TCP)
+                or (clamp and buffer[start + _TCP_FLAGS] & ipv4.SYN)
             ):
-                self._receive_unusual(inbox, i, punts)
+                if not self._punt_plain(inbox, i, flags, ids, framing, punts):
+                    self._receive_unusual(inbox, i, punts)
                 continue
             try:
                 write(fd, view[start + _PLAIN : start + _PLAIN + total])
@@ -197,8 +192,34 @@ class TunPlane:
             flow.rx_packets += 1
             flow.rx_bytes += total
             forwarded += 1
-        flows.verdicts[RX_FORWARDED] += forwarded
+        flows.verdicts[Verdict.RX_FORWARDED] += forwarded
         return punts
+
+    def _punt_plain(
+        self, inbox: Inbox, i: int, flags: int, ids: int, framing: int, punts: list[Punt]
+    ) -> bool:
+        """Hand control messages and plainly framed PPP, the load of a storm of set-ups, to the control plane.
+
+        False if the datagram is anything else: then the complete rules decide.
+        """
+        length = inbox.lengths[i]
+        if not _PLAIN <= length <= inbox.slot_size:
+            return False
+        start = inbox.starts[i]
+        if flags & T:
+            punts.append((CONTROL, bytes(inbox.view[start : start + length]), inbox.source(i)))
+            self._flows.verdicts[Verdict.RX_CONTROL] += 1
+            return True
+        if flags != DATA or framing & _TWO_OCTETS != _FRAME or framing == _IPV4_FRAME:
+            return False
+        tunnel_id, session_id = ids >> 16, ids & 0xFFFF
+        flow = self._flows.by_ids.get(ids)
+        if not (tunnel_id and session_id) or (flow is not None and flow.peer_word != inbox.sources[i]):
+            return False
+        frame = bytes(inbox.view[start + DATA_LENGTH : start + length])
+        punts.append((session_key(tunnel_id, session_id), frame, inbox.source(i)))
+        self._flows.verdicts[Verdict.RX_PPP] += 1
+        return True
 
     def _receive_unusual(self, inbox: Inbox, i: int, punts: list[Punt]) -> None:
         """A datagram that is not the plain case, by the complete rules."""
@@ -252,7 +273,7 @@ class TunPlane:
                     or size != total
                     or size > flow.mtu
                     or not flow.head
-                    or (clamp and packet[9] == ipv4.TCP)
+                    or (clamp and ipv4.is_syn(packet))
                 ):
                     self._forward_unusual(packet)
                     continue
@@ -275,7 +296,7 @@ class TunPlane:
         except OSError as error:
             raise DeviceLost(f"the TUN device cannot be read: {error.strerror}") from error
         finally:
-            flows.verdicts[TX_FORWARDED] += forwarded
+            flows.verdicts[Verdict.TX_FORWARDED] += forwarded
             for outbox in busy:
                 if outbox.pieces:
                     self._send(outbox)
