@@ -142,10 +142,11 @@ class Subscriber:
 
     def network_up(self, now: Instant) -> list[Effect]:
         """PPP is open."""
+        effects = self._step(Input.NETWORK_UP, now)
         self.attempts = 0
         self.last_error = ""
         self._hurried = False
-        return self._step(Input.NETWORK_UP, now)
+        return effects
 
     def network_down(self, now: Instant) -> list[Effect]:
         """PPP negotiates anew on the same call."""
