@@ -117,7 +117,7 @@ def test_F_34_a_predecessors_socket_is_adopted_with_what_waited_in_it() -> None:
     predecessor = open_udp((LOOPBACK, free_port()), 0)
     peer = open_udp((LOOPBACK, free_port()), 0)
     peer.send(b"while it was dead", predecessor.address)
-    udp = adopt_udp(os.dup(predecessor.fileno()), predecessor.address, 0)
+    udp = adopt_udp([os.dup(predecessor.fileno())], predecessor.address, 0)
     predecessor.close()
     assert isinstance(udp, UdpSocket)
     assert received(udp) == [(b"while it was dead", peer.address)]
@@ -127,5 +127,5 @@ def test_F_34_a_predecessors_socket_is_adopted_with_what_waited_in_it() -> None:
 
 def test_a_socket_of_another_address_is_not_adopted() -> None:
     other = open_udp((LOOPBACK, free_port()), 0)
-    assert adopt_udp(os.dup(other.fileno()), (LOOPBACK, 1), 0) is None
+    assert adopt_udp([os.dup(other.fileno())], (LOOPBACK, 1), 0) is None
     other.close()

@@ -130,7 +130,7 @@ class Runner:
             try:
                 self.run(control(data, source, now) if key == CONTROL else ppp(key, data, source, now))
             except Exception as fault:  # noqa: BLE001 - the last line of defence: one datagram never ends the node
-                self._fault(fault)
+                self.report(fault)
         self._end_turn(now)
 
     def on_device_readable(self) -> None:
@@ -138,7 +138,7 @@ class Runner:
         try:
             self._plane.on_readable()
         except Exception as fault:  # noqa: BLE001 - the last line of defence: one packet never ends the node
-            self._fault(fault)
+            self.report(fault)
 
     def perform(self, step: Callable[[Instant], Iterable[Effect] | None]) -> bool:
         """Run one input of the node that is none of the above, such as a command; False if it gives None.
@@ -149,7 +149,7 @@ class Runner:
         try:
             effects = step(now)
         except Exception as fault:
-            self._fault(fault)
+            self.report(fault)
             raise
         if effects is not None:
             self._guarded(lambda _: effects, now)
@@ -166,7 +166,7 @@ class Runner:
         try:
             self.run(step(now))
         except Exception as fault:  # noqa: BLE001 - the last line of defence: nothing ends the node
-            self._fault(fault)
+            self.report(fault)
 
     # Effects.
 
@@ -209,7 +209,7 @@ class Runner:
                 try:
                     self._plane.install((entry,))
                 except BadEntry as fault:
-                    self._fault(fault)
+                    self.report(fault)
 
     # Commits.
 
@@ -258,7 +258,7 @@ class Runner:
                 try:
                     self.run(queue)
                 except Exception as fault:  # noqa: BLE001 - the last line of defence: one lane never ends another
-                    self._fault(fault)
+                    self.report(fault)
 
     def _on_overdue(self) -> None:
         self._watchdog = None
@@ -291,11 +291,12 @@ class Runner:
             elif isinstance(effect, Release):
                 self._owed.append(effect)
 
-    def _fault(self, fault: Exception) -> None:
-        """Count and report what should not have happened."""
+    def report(self, fault: BaseException | None, text: str = "") -> None:
+        """Count and log what should not have happened."""
         self.faults += 1
-        text = "".join(traceback.format_exception(fault))
-        self._log(Log("node.fault", {"error": type(fault).__name__, "traceback": text}, ERROR))
+        details = "".join(traceback.format_exception(fault)) if fault is not None else ""
+        fields = {"error": type(fault).__name__, "text": text or str(fault), "traceback": details}
+        self._log(Log("node.fault", fields, ERROR))
 
     @property
     def settled(self) -> bool:

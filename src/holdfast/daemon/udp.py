@@ -9,7 +9,7 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
@@ -109,16 +109,20 @@ def open_udp(
         sleep(_RETRY_S)
 
 
-def adopt_udp(fd: int, address: Address, receive_buffer: int) -> UdpSocket | None:
-    """The socket `fd` of a predecessor, if it is bound to `address`; else None, and `fd` is closed."""
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        return None
-    if sock.family == socket.AF_INET and sock.type == socket.SOCK_DGRAM and sock.getsockname() == address:
-        return UdpSocket(sock, receive_buffer)
-    sock.close()
-    return None
+def adopt_udp(fds: Iterable[int], address: Address, receive_buffer: int) -> UdpSocket | None:
+    """Of descriptors that a predecessor left behind, the socket bound to `address`; the others are closed."""
+    adopted: UdpSocket | None = None
+    for fd in fds:
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError:
+            continue
+        ours = sock.family == socket.AF_INET and sock.type == socket.SOCK_DGRAM
+        if adopted is None and ours and sock.getsockname() == address:
+            adopted = UdpSocket(sock, receive_buffer)
+        else:
+            sock.close()
+    return adopted
 
 
 def _grow_receive_buffer(sock: socket.socket, wanted: int) -> int:

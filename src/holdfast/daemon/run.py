@@ -1,0 +1,361 @@
+"""A node as a process: `run` starts it, serves until it is told to stop, and leaves everything recorded.
+
+The order of a start is the order of what subscribers need: the socket, the records, the data plane (data flows),
+recovery, and only then the control API, imported in a thread. Before data flows nothing is imported that is not
+needed for it. Invariant: whatever ends the process, every established session stays recorded; only a stop with
+teardown ends sessions.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from ipaddress import IPv4Address, summarize_address_range
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from holdfast import __version__
+from holdfast.core.clock import SECOND, Duration, Instant
+from holdfast.core.errors import LocalError
+from holdfast.daemon import memory, systemd
+from holdfast.daemon.config import Config
+from holdfast.daemon.control import NodeControl
+from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
+from holdfast.daemon.logs import log_to
+from holdfast.daemon.node import Node
+from holdfast.daemon.runner import Runner
+from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
+from holdfast.dataplane import tundev
+from holdfast.dataplane.contract import DataPlane
+from holdfast.dataplane.null import NullPlane
+from holdfast.dataplane.tun import TunPlane
+from holdfast.protocol.tunnel import TunnelState
+from holdfast.state.errors import JournalError
+from holdfast.state.journal import Done, Journal, Saved
+
+if TYPE_CHECKING:
+    from holdfast.daemon.api import Server
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long the journal's thread waits for the interpreter beside a busy loop: commits take 2 to 5 ms, not 90."""
+
+API_AT_LATEST_S = 3.0
+"""The API comes after synchronisation, or after this time if a peer lets us wait for it."""
+
+TEARDOWN_PATIENCE: Duration = 30 * SECOND
+"""How long a teardown waits for peers to acknowledge."""
+
+STEP_S = 0.05
+
+
+def run(config: Config, *, data_flows: Callable[[], None] = lambda: None) -> int:
+    """Run a node until SIGTERM, SIGINT or a command stops it; returns the exit status.
+
+    `data_flows` is called at that moment of the start. Raises LocalError when the node cannot start.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    memory.hold()
+    with ExitStack() as at_end:
+        daemon = Daemon(config, at_end)
+        daemon.start(data_flows)
+        daemon.serve()
+    return 0
+
+
+def monotonic_us() -> Instant:
+    """The node's clock."""
+    return time.monotonic_ns() // 1000
+
+
+def utc_us() -> int:
+    """Wall-clock time, for records and people."""
+    return time.time_ns() // 1000
+
+
+class Daemon:
+    """Everything of a running node. What is opened is closed in reverse order by the stack that it is given."""
+
+    def __init__(self, config: Config, at_end: ExitStack) -> None:
+        """Take the socket, the records and the data plane. Raises LocalError."""
+        self._config = config
+        self._log_line = log_to(2, os.environ, form=config.log.format, level=config.log.level)
+        self._stamp_all = config.log.format == "json"
+        self._started_utc_us = utc_us()
+        self._notifier = systemd.notifier(os.environ)
+        at_end.callback(self._notifier.close)
+        _make_directories(config)
+        self._loop: AbstractEventLoop = uvloop.new_event_loop()
+        at_end.callback(self._loop.close)
+        self._loop.set_exception_handler(self._on_loop_error)
+        self._udp = self._take_socket(at_end)
+        journal, self._saved = self._take_records(at_end)
+        self._device = device_spec(config)
+        self._plane = self._take_plane(at_end)
+        self._node = Node(config, os.urandom, utc_us)
+        self._runner = Runner(
+            self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
+        )
+        self._control = NodeControl(
+            self._node,
+            self._runner,
+            self._udp,
+            self._plane,
+            journal,
+            monotonic_us,
+            self.stop,
+            started_utc_us=self._started_utc_us,
+            quarantined=len(self._saved.quarantined),
+        )
+        self._api_wanted = False
+        self._api: Server | None = None
+        self._api_task: Task[None] | None = None
+        self._teardown_until: Instant | None = None
+        self._datagrams = 0
+
+    # Starting.
+
+    def start(self, data_flows: Callable[[], None]) -> None:
+        """Bring back what is recorded: first its data, then its control connections."""
+        saved, self._saved = self._saved, Saved()
+        host, port = self._udp.address
+        self._say(
+            "node.started",
+            name=self._config.node.name,
+            role=self._config.node.role,
+            version=__version__,
+            pid=os.getpid(),
+            address=host,
+            port=port,
+            tunnels=len(saved.tunnels),
+            sessions=len(saved.sessions),
+        )
+        for record in saved.quarantined:
+            self._say(
+                "record.quarantined",
+                ERROR,
+                kind=record.kind.value,
+                tid=record.tunnel_id,
+                sid=record.session_id,
+                reason=record.reason,
+            )
+        now = monotonic_us()
+        effects = self._node.start(saved, now)
+        wanted = 1 + max((i for i, effect in enumerate(effects) if isinstance(effect, Want)), default=-1)
+        self._carry_out(effects[:wanted])
+        self._loop.add_reader(self._udp.fileno(), self._runner.on_udp_readable)
+        if self._plane.fileno() >= 0:
+            self._loop.add_reader(self._plane.fileno(), self._runner.on_device_readable)
+        self._say("node.data_flows", sessions=len(saved.sessions))
+        data_flows()
+        self._carry_out(effects[wanted:])
+        memory.keep_all()
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        self._runner.perform(lambda now: effects)
+
+    def serve(self) -> None:
+        """Serve until `stop`."""
+        loop = self._loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop, False)
+        loop.call_later(API_AT_LATEST_S, self._want_api)
+        loop.call_later(1.0, self._every_second)
+        self._notifier.store(self._udp.fileno())
+        self._notifier.ready(f"{len(self._node.lines)} sessions recorded")
+        if (interval := systemd.watchdog_interval(os.environ, os.getpid())) is not None:
+            self._sign_of_life(interval / SECOND)
+        loop.run_forever()
+        if self._api_task is not None and self._api is not None:
+            self._api.should_exit = True
+            loop.run_until_complete(self._api_task)
+
+    def _take_socket(self, at_end: ExitStack) -> UdpSocket:
+        listen = self._config.listen
+        address, wanted = (listen.address, listen.port), listen.receive_buffer_mib << 20
+        passed = systemd.passed_fds(os.environ, os.getpid())
+        udp = adopt_udp(chain.from_iterable(passed.values()), address, wanted) or open_udp(address, wanted)
+        at_end.callback(udp.close)
+        if udp.receive_buffer < wanted:
+            self._say(
+                "udp.small_buffer",
+                WARNING,
+                granted=udp.receive_buffer,
+                wanted=wanted,
+                remedy=f"sysctl -w net.core.rmem_max={wanted}, or grant CAP_NET_ADMIN",
+            )
+        return udp
+
+    def _take_records(self, at_end: ExitStack) -> tuple[Journal, Saved]:
+        loop = self._loop
+
+        def deliver(waiting: list[Done], error: JournalError | None) -> None:
+            loop.call_soon_threadsafe(_answer, waiting, error)
+
+        def on_health(error: JournalError | None) -> None:
+            loop.call_soon_threadsafe(self._on_health, error)
+
+        journal = Journal.open(
+            Path(self._config.paths.journal),
+            synchronous=self._config.journal.synchronous,
+            deliver=deliver,
+            on_health=on_health,
+        )
+        at_end.callback(journal.close)
+        return journal, journal.load()
+
+    def _take_plane(self, at_end: ExitStack) -> DataPlane:
+        config = self._config
+        if self._device is None:
+            return NullPlane(mss_clamp=config.dataplane.mss_clamp, icmp_source=config.ppp.local_address)
+        device = tundev.attach(self._device)
+        plane = TunPlane(
+            device,
+            self._udp.socket,
+            mtu=self._device.mtu,
+            mss_clamp=config.dataplane.mss_clamp,
+            icmp_source=config.ppp.local_address,
+        )
+        at_end.callback(self._let_go, plane)
+        if device.changed:
+            self._say("device.set_up", device=device.name, changed=list(device.changed))
+        return plane
+
+    def _let_go(self, plane: DataPlane) -> None:
+        plane.close()
+        if self._teardown_until is not None and self._device is not None:
+            tundev.teardown(self._device)
+            self._say("device.removed", device=self._device.name)
+
+    # Events.
+
+    def log(self, log: Log) -> None:
+        """Write an event; the API is imported once the node is synchronised."""
+        if self._stamp_all or log.event.startswith("node."):
+            log = Log(log.event, {**log.fields, "monotonic_us": monotonic_us()}, log.level)
+        self._log_line(log)
+        if log.event == "node.synchronised":
+            self._loop.call_soon(self._want_api)
+
+    def _say(self, event: str, level: int = INFO, /, **fields: object) -> None:
+        self.log(Log(event, fields, level))
+
+    def _on_health(self, error: JournalError | None) -> None:
+        if error is not None:
+            self._say("journal.failed", ERROR, text=str(error))
+        self._runner.perform(lambda now: self._node.journal_health(error is None))
+
+    def _on_loop_error(self, loop: AbstractEventLoop, context: dict[str, object]) -> None:
+        fault = context.get("exception")
+        self._runner.report(
+            fault if isinstance(fault, BaseException) else None, str(context.get("message", ""))
+        )
+
+    # Housekeeping.
+
+    def _every_second(self) -> None:
+        seen, self._datagrams = self._datagrams, self._runner.datagrams
+        memory.tidy(idle=self._datagrams - seen < 10)
+        self._loop.call_later(1.0, self._every_second)
+
+    def _sign_of_life(self, interval_s: float) -> None:
+        self._notifier.watchdog()
+        self._loop.call_later(interval_s, self._sign_of_life, interval_s)
+
+    # The control API.
+
+    def _want_api(self) -> None:
+        if not self._api_wanted:
+            self._api_wanted = True
+            threading.Thread(target=self._import_api, name="import-api", daemon=True).start()
+
+    def _import_api(self) -> None:
+        from holdfast.daemon.api import server
+
+        api = server(self._control)
+        self._loop.call_soon_threadsafe(self._serve_api, api)
+
+    def _serve_api(self, api: "Server") -> None:
+        from holdfast.daemon.api import bind
+
+        try:
+            sock = bind(self._config.paths.control_socket)
+        except OSError as e:
+            self._say("api.failed", ERROR, path=self._config.paths.control_socket, text=e.strerror or str(e))
+            return
+        self._api = api
+        self._api_task = self._loop.create_task(api.serve(sockets=[sock]))
+        self._say("node.api", path=self._config.paths.control_socket)
+
+    # Stopping.
+
+    def stop(self, teardown: bool) -> None:
+        """Leave the loop; with `teardown` only after the peers have acknowledged the end of every tunnel."""
+        if not teardown or self._teardown_until is not None:
+            self._leave()
+            return
+        self._say("node.teardown", tunnels=len(self._node.endpoint.tunnels), sessions=len(self._node.lines))
+        self._notifier.stopping("ending every session")
+        self._teardown_until = monotonic_us() + TEARDOWN_PATIENCE
+        self._runner.perform(self._node.teardown)
+        self._leave_when_torn_down()
+
+    def _leave_when_torn_down(self) -> None:
+        ended = all(t.state is TunnelState.CLOSED for t in self._node.endpoint.tunnels.values())
+        if (ended and self._runner.settled) or monotonic_us() >= (self._teardown_until or 0):
+            self._leave()
+        else:
+            self._loop.call_later(STEP_S, self._leave_when_torn_down)
+
+    def _leave(self) -> None:
+        self._notifier.stopping()
+        self._say("node.stopped", sessions=len(self._node.lines))
+        self._loop.remove_reader(self._udp.fileno())
+        if self._plane.fileno() >= 0:
+            self._loop.remove_reader(self._plane.fileno())
+        self._loop.stop()
+
+
+def device_spec(config: Config) -> tundev.TunSpec | None:
+    """The TUN device of this node, None if it forwards nothing. An LNS routes its pools and fixed addresses to it."""
+    if config.dataplane.kind == "null":
+        return None
+    return tundev.TunSpec(
+        name=config.dataplane.device,
+        mtu=config.ppp.mru,
+        routes=tundev.pool_routes(subscriber_networks(config)),
+    )
+
+
+def subscriber_networks(config: Config) -> list[str]:
+    """Where an LNS's subscribers have their addresses: its pools, and fixed addresses outside of them."""
+    networks: list[str] = []
+    bounds = [pool.bounds for pool in config.pool]
+    for pool in config.pool:
+        if "/" in pool.range:
+            networks.append(pool.range)
+        else:
+            networks += [str(network) for network in summarize_address_range(*pool.bounds)]
+    for user in config.user:
+        if user.address and not any(low <= IPv4Address(user.address) <= high for low, high in bounds):
+            networks.append(f"{user.address}/32")
+    return networks
+
+
+def _make_directories(config: Config) -> None:
+    for key, path in (("run_dir", config.paths.run_dir), ("state_dir", config.paths.state_dir)):
+        try:
+            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as e:
+            raise LocalError(f"{path} cannot be made ({e.strerror}): set paths.{key}") from None
+
+
+def _answer(waiting: list[Done], error: JournalError | None) -> None:
+    for done in waiting:
+        done(error)
