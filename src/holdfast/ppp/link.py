@@ -446,13 +446,7 @@ class Link:
         client = ClientOptions(record.local_ip if record else "", record.dns if record else ())
         return Negotiation(_IPCP, client, config, identifier, self._peer.mru)
 
-    def _ipcp_became(
-        self,
-        ipcp: _Ipcp,
-        outcome: Outcome,
-        now: Instant,
-        out: list[Effect],
-    ) -> None:
+    def _ipcp_became(self, ipcp: _Ipcp, outcome: Outcome, now: Instant, out: list[Effect]) -> None:
         """IPCP has made a step; at rest in Opened only the record is kept."""
         self._ipcp = None if ipcp.state is State.OPENED else ipcp
         if outcome is Outcome.UP:
@@ -472,6 +466,7 @@ class Link:
             self._establish(self._client_record(ipcp.options), out)
         self.opened = True
         self.deadline = None
+        self._give_up = 0
         self._auth = self._accept = None
         self.activity(now)
         out.append(NETWORK_UP)
@@ -559,7 +554,7 @@ class Link:
         out.append(Finished(cause, text))
 
     def _forget(self) -> None:
-        self.phase = Phase.OVER
+        self.phase, self._asked = Phase.OVER, False
         self._lcp = self._auth = self._ipcp = self._accept = self.deadline = None
 
     def _settle(self) -> None:
