@@ -7,6 +7,7 @@ from functools import partial
 
 from holdfast.core.errors import LocalError
 from holdfast.lab.bench.flood import flood
+from holdfast.lab.bench.forwarding import forwarding
 from holdfast.lab.bench.restart import restart
 from holdfast.lab.bench.rig import Rig, rig
 from holdfast.lab.bench.rows import HEADER, Row, markdown
@@ -50,6 +51,7 @@ def _parts(*, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
     return {
         "rates": partial(_in_rig, partial(rates, counts=counts)),
         "latency": partial(_in_rig, partial(half_rate, count=3000 if quick else 20_000)),
+        "forwarding": partial(forwarding, rounds=1 if quick else 5, seconds=1.0 if quick else 2.0),
         "restart": small,
         **({} if quick else {"restart-large": large}),
         "churn": partial(_in_rig, partial(churn, total=10_000 if quick else 100_000)),
