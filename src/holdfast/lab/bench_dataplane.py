@@ -6,8 +6,8 @@ to the device (and into a blackhole route behind it), down from packets routed i
 The forwarder has the first core to itself, the generator and the kernel's receive side the second. Plane and bare
 loop take turns within a round; each round gives a ratio, and the median of the rounds counts. Both spin, so on a
 quiet machine CPU time is time; ratios are of packets per second of CPU time, for machines that are not quiet.
-The generator offers
-more than either can forward: where it does not, the row says so, and its ratio means nothing.
+
+The generator offers more than either can forward: where it does not, the row says so, and its ratio means nothing.
 """
 
 import argparse
