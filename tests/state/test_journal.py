@@ -80,6 +80,17 @@ def test_everything_that_waits_shares_one_commit_and_one_delivery(path: Path) ->
     assert journal.latency.count == 2
 
 
+def test_an_owner_that_no_longer_listens_stops_nothing(path: Path) -> None:
+    def closed(waiting: list[Done], error: JournalError | None) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    journal = Journal.open(path, deliver=closed, pace=BRISK)
+    for i in range(1, 50):
+        journal.submit([Save(tunnel(i))], Answers().about(""))
+    journal.close()
+    assert len(reopened(path).tunnels) == 49
+
+
 def test_hints_alone_wait_for_company(path: Path) -> None:
     """With an hour of patience only another commit, or closing, can write them."""
     answers = Answers()

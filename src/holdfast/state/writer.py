@@ -131,7 +131,7 @@ class Writer:
 
     def _run(self) -> None:
         if self.failure is not None:
-            self._on_health(self.failure)
+            self._report(self.failure)
         while not self._closing:
             self._wait()
             if self.failure is not None:
@@ -234,7 +234,7 @@ class Writer:
     def _fail(self, batch: list[Submission], error: JournalError) -> None:
         self.failure = error
         self._probe_at = time.monotonic() + self._pace.probe_s
-        self._on_health(error)
+        self._report(error)
         self._turn_away(batch, error)
 
     def _refuse(self) -> None:
@@ -263,12 +263,12 @@ class Writer:
         else:
             self._owed = Group()
             self.failure = None
-            self._on_health(None)
+            self._report(None)
 
     def _still_failing(self, error: JournalError) -> None:
         self._probe_at = time.monotonic() + self._pace.probe_s
         if self.failure is None or error.fault is not self.failure.fault:
-            self._on_health(error)
+            self._report(error)
         self.failure = error
 
     def _reopen(self) -> None:
@@ -294,7 +294,12 @@ class Writer:
     def _answer(self, batch: list[Submission], error: JournalError | None) -> None:
         waiting = [submission.done for submission in batch if submission.done is not None]
         if waiting:
-            self._deliver(waiting, error)
+            with suppress(RuntimeError):  # an event loop that is closed: nobody listens any more
+                self._deliver(waiting, error)
+
+    def _report(self, error: JournalError | None) -> None:
+        with suppress(RuntimeError):
+            self._on_health(error)
 
     def _copy_log(self) -> None:
         """Keep the log short. If this fails nothing is lost, and the next commit tells."""
