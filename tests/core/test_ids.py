@@ -1,5 +1,6 @@
 """Tunnel and session ids."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -17,7 +18,7 @@ def test_V2_97_ids_are_not_sequential_and_never_zero() -> None:
     ids = [p.allocate() for p in [pool()] for _ in range(500)]
     assert 0 not in ids
     assert len(set(ids)) == 500
-    steps = {b - a for a, b in zip(ids, ids[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(ids)}
     assert len(steps) > 400
 
 

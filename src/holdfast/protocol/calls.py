@@ -131,9 +131,9 @@ def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Inst
     session = _need(ctx, tunnel, session_id)
     if session is None:
         return
-    session.step(SessionInput.ICCN)
     if msg.get(SEQUENCING_REQUIRED) is not None:
         raise PeerError(Cdn.NO_FACILITIES_PERMANENT, General.NONE, "data sequencing is not available")
+    session.step(SessionInput.ICCN)
     session.framing_type = msg.need(FRAMING_TYPE)
     tx_speed, rx_speed = msg.need(TX_CONNECT_SPEED), msg.get(RX_CONNECT_SPEED) or 0
     if session.call is not NO_CALL:

@@ -162,7 +162,7 @@ class ControlChannel:
         return Outcome.EARLY
 
     def _may_be_late(self, ns: int, nr: int) -> bool:
-        """Whether an Nr that acknowledges nothing is an old one. A duplicate's may be older, from before a reset (T-12)."""
+        """Whether an Nr that acknowledges nothing is an old one; a duplicate's may be older still (T-12)."""
         if seq.distance(nr, self.acked) <= MAX_STALE:
             return True
         return seq.before(nr, self.acked) and seq.before(ns, self.nr)

@@ -19,17 +19,22 @@ from holdfast.records import Side, TunnelRecord
 
 
 class Context:
-    """The registry of one endpoint. `admitting` is False while the journal cannot write."""
+    """The registry of one endpoint. `admitting` is False while the journal cannot write.
+
+    Set-ups under way: `opening` are ours, `half_open` the peers'; `challenges` are those that await a response.
+    """
 
     __slots__ = (
         "admitting",
         "by_sccrq",
         "call_serial",
+        "challenges",
         "counters",
         "deadlines",
         "effects",
         "find_peer",
         "half_open",
+        "opening",
         "random",
         "recovering",
         "recovery_queue",
@@ -59,6 +64,8 @@ class Context:
         self.counters: dict[Counter, int] = dict.fromkeys(Counter, 0)
         self.sccrq_limit = TokenBucket(settings.sccrq_per_second)
         self.half_open: set[int] = set()
+        self.opening: set[int] = set()
+        self.challenges: set[bytes] = set()
         self.admitting = True
         self.call_serial = int.from_bytes(random(4), "big")
         self.recovering: set[int] = set()
@@ -110,9 +117,21 @@ class Context:
         )
         tunnel.end_at = now + self.settings.setup_timeout
         self.tunnels[tunnel.local_id] = tunnel
-        if not initiator:
-            self.half_open.add(tunnel.local_id)
+        (self.opening if initiator else self.half_open).add(tunnel.local_id)
         return tunnel
+
+    def challenge(self, tunnel: Tunnel, challenge: bytes) -> None:
+        """Note what the peer of a set-up has to answer."""
+        self.challenges.discard(tunnel.challenge)
+        self.challenges.add(challenge)
+        tunnel.challenge = challenge
+
+    def set_up(self, tunnel: Tunnel) -> None:
+        """A set-up is over, well or badly: it counts no more among those under way."""
+        self.half_open.discard(tunnel.local_id)
+        self.opening.discard(tunnel.local_id)
+        self.challenges.discard(tunnel.challenge)
+        tunnel.challenge = b""
 
     def restored_tunnel(self, record: TunnelRecord, peer: PeerSettings) -> Tunnel:
         """Register a tunnel from its record, as established."""
@@ -143,7 +162,7 @@ class Context:
         """Forget a tunnel and free its id."""
         if self.tunnels.pop(tunnel.local_id, None) is None:
             return
-        self.half_open.discard(tunnel.local_id)
+        self.set_up(tunnel)
         key = (tunnel.peer_address, tunnel.peer_id)
         if self.by_sccrq.get(key) == tunnel.local_id:
             del self.by_sccrq[key]

@@ -312,7 +312,7 @@ class Endpoint:
         if len(ctx.half_open) >= settings.max_half_open:
             ctx.count(Counter.SCCRQ_RATE_LIMITED)
             return
-        handshake.check_reflection(ctx, source, msg)
+        handshake.check_reflection(ctx, msg)
         try:
             if msg.get(TUNNEL_RECOVERY) is not None:
                 tunnel = remote_endpoint.on_sccrq(ctx, source, peer, msg, now)

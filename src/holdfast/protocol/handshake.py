@@ -52,7 +52,7 @@ def base_avps(ctx: Context, tunnel: Tunnel) -> list[EncodedAvp]:
         RECEIVE_WINDOW_SIZE(settings.channel.receive_window),
     ]
     if tunnel.secret:
-        tunnel.challenge = ctx.random(CHALLENGE_LENGTH)
+        ctx.challenge(tunnel, ctx.random(CHALLENGE_LENGTH))
         avps.append(CHALLENGE(tunnel.challenge))
     return avps
 
@@ -125,14 +125,11 @@ def check_version(msg: Message) -> None:
         raise PeerError(StopCcn.UNSUPPORTED_VERSION, General.NO_CONTROL_CONNECTION, "L2TP 1.0 only")
 
 
-def check_reflection(ctx: Context, source: Address, msg: Message) -> None:
-    """V2-93: a challenge that we ourselves have outstanding towards this peer comes back. Raises PeerError."""
+def check_reflection(ctx: Context, msg: Message) -> None:
+    """V2-93: a challenge that we ourselves have outstanding comes back. Raises PeerError."""
     challenge = msg.get(CHALLENGE)
-    if challenge is None:
-        return
-    for t in ctx.tunnels.values() if ctx.half_open else ():
-        if t.challenge == challenge and t.peer_address[0] == source[0] and not t.established:
-            raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "reflected challenge")
+    if challenge is not None and challenge in ctx.challenges:
+        raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "reflected challenge")
 
 
 def answers(tunnel: Tunnel, msg: Message, kind: Msg) -> bool:
@@ -188,8 +185,7 @@ def on_scccn(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
 
 def established(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
     """The three-way handshake is complete as far as we are concerned."""
-    ctx.half_open.discard(tunnel.local_id)
-    tunnel.challenge = b""
+    ctx.set_up(tunnel)
     tunnel.end_at = None
     tunnel.hello_at = ctx.next_hello(now)
     tunnel.established_utc_us = ctx.utc_us()
@@ -213,9 +209,7 @@ def lose_or_win_tie(ctx: Context, source: Address, msg: Message) -> bool:
     """
     theirs = msg.get(TIE_BREAKER)
     ours = [
-        t
-        for t in ctx.tunnels.values()
-        if t.state is TunnelState.WAIT_REPLY and not t.is_recovery and t.peer_address == source
+        t for t in map(ctx.tunnels.__getitem__, ctx.opening) if not t.is_recovery and t.peer_address == source
     ]
     contested = [t for t in ours if t.tie or theirs is not None]
     accepted = True

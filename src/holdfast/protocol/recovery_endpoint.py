@@ -109,8 +109,8 @@ def on_sccrp(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
         raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "another Host Name than the old tunnel's")
     response = handshake.own_response(rt, msg)
     rt.step(TunnelInput.SCCRP)
-    rt.challenge = b""
-    rt.end_at = None
+    ctx.set_up(rt)
+    rt.end_at = now + ctx.settings.failover.setup_timeout
     scs = msg.get(SUGGESTED_CONTROL_SEQUENCE)
     ns, nr = (scs.ns, scs.nr) if scs is not None else (0, 0)
     recovery.reset(ctx, old, ns, nr, now)

@@ -126,8 +126,7 @@ def on_scccn(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
         ctx.count(Counter.RECOVERY_REFUSED)
         raise PeerError(StopCcn.NOT_AUTHORISED)
     rt.step(TunnelInput.SCCCN)
-    ctx.half_open.discard(rt.local_id)
-    rt.challenge = b""
+    ctx.set_up(rt)
     rt.end_at = now + LINGER
     old.pending_recovery_id = 0
     recovery_endpoint.superseded(ctx, old)
