@@ -99,8 +99,11 @@ def _work_directory(keep: str, rounds: Sequence[Report]) -> Iterator[Path]:
     It is kept if that was asked for, or if something went wrong.
     """
     if keep:
-        Path(keep).mkdir(parents=True, exist_ok=True)
-        yield Path(keep).resolve()
+        directory = Path(keep).resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise DrillFailed(f"{directory} is not empty")
+        yield directory
         return
     directory = Path(tempfile.mkdtemp(prefix="holdfast-drill-"))
     try:

@@ -17,6 +17,10 @@ _BEFORE_NS = 1_000_000_000
 """A session counts as live before the kill if data came in both directions within this time."""
 
 
+_IN_THE_NODE_NS = 20_000_000
+"""Packets due this shortly before the kill may still have been in the killed node's queues."""
+
+
 class Moments(msgspec.Struct, frozen=True, kw_only=True):
     """The instants that divide a run: first kill, last death, last start, last packet due."""
 
@@ -75,7 +79,7 @@ def measure(schedule: Schedule, log: Path, moments: Moments) -> Direction:
     return Direction(
         sent=due,
         received=arrived.count(1),
-        lost_while_down=arrived.count(0, schedule.due_by(moments.killed_ns), max(back, 0)),
+        lost_while_down=arrived.count(0, schedule.due_by(moments.killed_ns - _IN_THE_NODE_NS), back),
         live_before=frozenset(before),
         first_after_ns=first_after,
         longest_gap_ns=gap,
