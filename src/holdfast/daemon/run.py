@@ -307,8 +307,11 @@ class Daemon:
         self._leave_when_torn_down()
 
     def _leave_when_torn_down(self) -> None:
-        ended = all(t.state is TunnelState.CLOSED for t in self._node.endpoint.tunnels.values())
-        if (ended and self._runner.settled) or monotonic_us() >= (self._teardown_until or 0):
+        unheard = any(
+            tunnel.established or (tunnel.state is TunnelState.CLOSING and not tunnel.channel.idle)
+            for tunnel in self._node.endpoint.tunnels.values()
+        )
+        if (self._runner.settled and not unheard) or monotonic_us() >= (self._teardown_until or 0):
             self._leave()
         else:
             self._loop.call_later(STEP_S, self._leave_when_torn_down)
