@@ -10,7 +10,7 @@ NO_TRAFFIC = Counters()
 
 
 class Line:
-    """`saves` counts the records written and not refused; `address` is the subscriber's; `held` mirrors the link's."""
+    """`saves` counts the records asked for; `address` is the subscriber's; `held` mirrors the link's."""
 
     __slots__ = (
         "address",

@@ -177,8 +177,7 @@ class Node:
         out: list[Effect] = []
         line = self.lines.get(lane)
         if line is not None:
-            line.saves -= 1
-            if line.saves <= 0:
+            if line.saves == 1:
                 effects = self.endpoint.close_session(
                     line.tunnel_id,
                     line.session_id,
@@ -190,7 +189,6 @@ class Node:
             return out
         tunnel = self.endpoint.tunnels.get(lane)
         if tunnel is not None and tunnel.established and not tunnel.by_peer:
-            tunnel.recorded = False
             effects = self.endpoint.close_tunnel(
                 lane, now, StopCcn.GENERAL_ERROR, General.NO_RESOURCES, "state cannot be recorded"
             )
