@@ -97,6 +97,9 @@ def _p99(result: Result) -> float:
 
 
 def _row(what: str, measured: str, target: str, met: bool, result: Result, *remarks: str) -> Row:
+    if result.server is not None and result.sessions.opened:
+        each = result.server.setup_cpu_share * result.sessions.seconds / result.sessions.opened
+        remarks = (f"{each * 1e6:.0f} µs of the node's time per set-up", *remarks)
     troubles = {**result.sessions.failed, **result.sessions.lost, **result.tunnels.failed}
     return Row(
         what=what,
