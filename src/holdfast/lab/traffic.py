@@ -26,7 +26,9 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-PORT = 47000
+PORT = 40951
+"""UDP port of the numbered packets, on either side; no protocol analyser takes them for something else."""
+
 LINGER_NS = 2_000_000_000
 """How long receiving goes on after the last packet was due."""
 
