@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from holdfast.core.clock import SECOND, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol.effects import Address, Effect, Persist, Send, SessionUp
+from holdfast.protocol.effects import Address, Effect, Persist, Send, SessionDown, SessionUp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call, Session
 from holdfast.protocol.settings import ChannelSettings, EndpointSettings, FailoverSettings, PeerSettings
@@ -90,7 +90,7 @@ def only(heard: Sequence[Heard], kind: int) -> Heard:
 
 
 class Rig:
-    """The endpoint under test with its journal. `heard` is everything it sent, `news` everything else it did."""
+    """The endpoint under test with its journal, whose sessions this class writes as their owner would. `heard` is everything it sent, `news` everything else it did."""
 
     def __init__(
         self,
@@ -153,6 +153,8 @@ class Rig:
                 self.news.append(effect)
                 if isinstance(effect, SessionUp):
                     self._record(effect)
+                elif isinstance(effect, SessionDown):
+                    self.sessions.pop(session_key(effect.tunnel_id, effect.session_id), None)
         self.heard += heard
         return heard
 

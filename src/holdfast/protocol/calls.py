@@ -24,6 +24,7 @@ from holdfast.wire.dictionary import (
     RX_CONNECT_SPEED,
     SEQUENCING_REQUIRED,
     TX_CONNECT_SPEED,
+    ResultCode,
 )
 from holdfast.wire.messages import Message, Msg, encode
 
@@ -68,9 +69,11 @@ def request(ctx: Context, tunnel: Tunnel, session: Session, now: Instant) -> Non
     tunnel.channel.send(0, encode(Msg.ICRQ, *avps), now)
 
 
-def on_icrq(ctx: Context, tunnel: Tunnel, _: int, msg: Message, now: Instant) -> None:
+def on_icrq(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: Instant) -> None:
     """LNS: a call is offered. Raises PeerError, answered with a CDN."""
     peer_id = msg.need(ASSIGNED_SESSION_ID)
+    if session_id in tunnel.sessions:
+        raise PeerError(Cdn.GENERAL_ERROR, General.INVALID_SESSION, "ICRQ within a session")
     known = tunnel.by_peer.get(peer_id)
     if known is not None:
         _already_established(ctx, tunnel, tunnel.sessions[known], now)
@@ -112,9 +115,11 @@ def _already_established(ctx: Context, tunnel: Tunnel, session: Session, now: In
 
 
 def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: Instant) -> None:
-    """LAC: the call is accepted."""
+    """LAC: the call is accepted. An LNS that gets one has it refused (V2-110)."""
     session = _need(ctx, tunnel, session_id)
     if session is None:
+        if tunnel.side is Side.LNS:
+            raise PeerError(Cdn.GENERAL_ERROR, General.INVALID_SESSION, "ICRP without a call")
         return
     peer_id = msg.need(ASSIGNED_SESSION_ID)
     session.step(SessionInput.ICRP)
@@ -130,6 +135,9 @@ def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Inst
     """LNS: the call is connected."""
     session = _need(ctx, tunnel, session_id)
     if session is None:
+        return
+    if session.state is SessionState.WAIT_REPLY:
+        drop_session(ctx, tunnel, session, Cause.PEER_FAULT, text="ICCN in answer to an ICRQ")
         return
     if msg.get(SEQUENCING_REQUIRED) is not None:
         raise PeerError(Cdn.NO_FACILITIES_PERMANENT, General.NONE, "data sequencing is not available")
@@ -152,18 +160,21 @@ def on_cdn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Insta
     """The peer ends a session: clean up, answer nothing but the transport's acknowledgement (V2-141)."""
     session = tunnel.sessions.get(session_id)
     if session is None:
-        peer_id = msg.get(ASSIGNED_SESSION_ID)
-        session = next((s for s in _unnamed(tunnel, session_id) if s.peer_id == peer_id), None)
+        session = None if session_id else _called(tunnel, msg.get(ASSIGNED_SESSION_ID))
     if session is None:
         ctx.count(Counter.RX_UNKNOWN_SESSION)
         return
-    code = msg.need(RESULT_CODE)
+    code = msg.get(RESULT_CODE) or ResultCode(int(Cdn.GENERAL_ERROR), 0, "")
     drop_session(ctx, tunnel, session, Cause.PEER, code.result, code.error or 0, code.text)
 
 
-def _unnamed(tunnel: Tunnel, session_id: int) -> list[Session]:
-    """Sessions that a CDN without our session id may mean: only those that are still being set up."""
-    return [] if session_id else [s for _, s in tunnel.pending if s.local_id in tunnel.sessions]
+def _called(tunnel: Tunnel, peer_id: int | None) -> Session | None:
+    """The session that the peer calls `peer_id`: a CDN may come before it knows our id (V2-141)."""
+    for _, session in tunnel.pending:
+        if session.peer_id == peer_id and session.local_id in tunnel.sessions:
+            return session
+    known = tunnel.by_peer.get(peer_id or 0)
+    return tunnel.sessions[known] if known is not None else None
 
 
 def _need(ctx: Context, tunnel: Tunnel, session_id: int) -> Session | None:
