@@ -43,6 +43,9 @@ from holdfast.state.journal import Done, Journal, Saved
 if TYPE_CHECKING:
     from holdfast.daemon.api import Server
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""Held back during the start, and for ever in other threads."""
+
 SWITCH_INTERVAL_S = 0.0005
 """How long the journal's thread waits for the interpreter beside a busy loop: commits take 2 to 5 ms, not 90."""
 
@@ -60,6 +63,7 @@ def run(config: Config, *, data_flows: Callable[[], None] = lambda: None) -> int
 
     `data_flows` is called at that moment of the start. Raises LocalError when the node cannot start.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     memory.hold()
     with ExitStack() as at_end:
@@ -163,8 +167,9 @@ class Daemon:
     def serve(self) -> None:
         """Serve until `stop`."""
         loop = self._loop
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.stop, False)
+        loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop.call_later(API_AT_LATEST_S, self._want_api)
         loop.call_later(1.0, self._every_second)
         self._notifier.store(self._udp.fileno())
