@@ -9,11 +9,13 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from holdfast.lab import netns, topology
-from holdfast.lab.bench.rig import Rig
+from holdfast.lab.bench.rig import Lns, Rig
 from holdfast.lab.bench.rows import Row
 from holdfast.lab.blast.result import MIB
+from holdfast.lab.control import ControlError
 from holdfast.wire import dictionary as avps
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import control_header
@@ -34,15 +36,15 @@ def flood(rig: Rig, seconds: int) -> Iterator[Row]:
     netns.ip(f"route add {NETWORK} via {topology.LAC_ADDRESS}", namespace=rig.net.lns)
     peer = f'[[peer]]\nname = "crowd"\naddress = "{NETWORK}"\nsecret = "not-the-secret-of-anyone"\n'
     with rig.lns(users=SESSIONS, extra=peer) as lns:
-        before = lns.rss
         blast = rig.start_blast(
             lns,
             *("--sessions", str(SESSIONS), "--tunnels", "4", "--duration", str(seconds + 4)),
             *("--core-address", topology.CORE_ADDRESS, "--core-netns", rig.net.core),
             *("--up", str(_PPS), "--down", str(_PPS)),
         )
-        lns.wait(lambda: lns.control.counters().get("sessions_opened", 0) >= SESSIONS, "its sessions")
+        lns.wait(lambda: _opened(lns) >= SESSIONS, "its sessions")
         time.sleep(1)
+        before = lns.rss
         argv = [sys.executable, "-m", "holdfast.lab.bench.flood", str(seconds), str(RATE)]
         cpu, start = lns.cpu_s, time.monotonic()
         flooder = rig.spawn(argv, rig.net.lac, rig.work("flood.log"), rig.other_cores, piped=True)
@@ -72,6 +74,12 @@ def flood(rig: Rig, seconds: int) -> Iterator[Row]:
             "longest gap of a session " + ", ".join(f"{name} {gap:.0f} ms" for name, gap in gaps.items()),
         ),
     )
+
+
+def _opened(lns: Lns) -> int:
+    with suppress(ControlError):  # the API comes up a little after the node
+        return lns.control.counters().get("sessions_opened", 0)
+    return 0
 
 
 def _flooder(seconds: int, rate: int) -> int:

@@ -1,7 +1,9 @@
 """How long a killed LNS takes to be back, by the drill: a second node as LAC, traffic on every session."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -20,12 +22,13 @@ def restart(sessions: int, tunnels: int, data_back_ms: float) -> Iterator[Row]:
         file = Path(directory) / "report.json"
         # the least traffic that tells every session's state within a fraction of the target
         pps = max(20 * sessions if sessions <= 1000 else 0, 2 * sessions)
-        drill.main(
-            [
-                *("--sessions", str(sessions), "--tunnels", str(tunnels), "--traffic-pps", str(pps)),
-                *("--json", str(file)),
-            ]
-        )
+        with redirect_stdout(sys.stderr):  # standard output is the table's
+            drill.main(
+                [
+                    *("--sessions", str(sessions), "--tunnels", str(tunnels), "--traffic-pps", str(pps)),
+                    *("--json", str(file)),
+                ]
+            )
         if not file.exists():
             raise BenchFailed(f"the drill with {sessions} sessions has no report")
         report = msgspec.json.decode(file.read_bytes(), type=Report)
