@@ -81,6 +81,13 @@ def test_a_refusal_names_file_key_and_what_is_valid(text: str, key: str, valid: 
     assert str(error).startswith("holdfast.toml: ")
 
 
+@pytest.mark.parametrize("secret", ["77777", f'"{"7" * 300}"'])
+def test_a_refused_secret_is_not_shown(secret: str) -> None:
+    error = refusal(MINIMAL + f'[[peer]]\nname = "a"\naddress = "192.0.2.1"\nsecret = {secret}\n')
+    assert error.key == "peer[a].secret"
+    assert "777" not in str(error)
+
+
 def peer(name: str, address: str, more: str = "") -> str:
     return f'[[peer]]\nname = "{name}"\naddress = "{address}"\nsecret = "{SECRET}"\n{more}\n'
 

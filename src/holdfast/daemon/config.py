@@ -26,7 +26,7 @@ _IPV4 = {"format": "ipv4"}
 _IPV4_OR_NONE = {"format": "ipv4-or-none"}
 
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Secret = Annotated[str, Meta(max_length=255)]
+Secret = Annotated[str, Meta(max_length=255, extra={"hidden": True})]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 

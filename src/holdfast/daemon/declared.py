@@ -2,7 +2,8 @@
 
 A key's meaning, default and valid values stand once, in the annotation of its field. This module knows no key
 by name: it turns a TOML table into the struct, names the exact key and what would be valid when that fails,
-and generates the template. Formats (addresses, networks) are named in `Meta(extra={"format": ...})`.
+and generates the template. `Meta(extra={"format": ...})` names a format (addresses, networks), `{"hidden": True}`
+marks what no error may show.
 
 A refused value is found by trying key by key, so no error is ever recognised by its text.
 """
@@ -97,6 +98,8 @@ def describe(kind: inspect.Type) -> str:
             return _FORMATS[extra["format"]][0]
         case inspect.StrType(min_length=int(low), max_length=int(high)):
             return f"a text of {low} to {high} characters"
+        case inspect.StrType(max_length=int(high)):
+            return f"a text of up to {high} characters"
         case inspect.StrType(min_length=int(low)):
             return f"a text of at least {low} character{'s' * (low > 1)}"
         case inspect.StrType():
@@ -209,7 +212,7 @@ def _find_fault(table: Mapping[str, object], declaration: type[msgspec.Struct], 
 
 
 def _find_fault_in(value: object, declared: inspect.Type, key: str) -> None:
-    kind, _ = _unwrap(declared)
+    kind, extra = _unwrap(declared)
     match kind, value:
         case inspect.StructType(cls=cls), Mapping():
             _find_fault(value, cls, key + ".")
@@ -225,7 +228,8 @@ def _find_fault_in(value: object, declared: inspect.Type, key: str) -> None:
                 _find_fault_in(item, item_type, key)
         case _:
             if not _fits(value, kind):
-                raise Refused(key, f"must be {describe(declared)}", value)
+                shown = msgspec.UNSET if extra.get("hidden") else value
+                raise Refused(key, f"must be {describe(declared)}", shown)
 
 
 def _fits(value: object, kind: inspect.Type) -> bool:

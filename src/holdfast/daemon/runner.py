@@ -295,7 +295,11 @@ class Runner:
         """Count and log what should not have happened."""
         self.faults += 1
         details = "".join(traceback.format_exception(fault)) if fault is not None else ""
-        fields = {"error": type(fault).__name__, "text": text or str(fault), "traceback": details}
+        fields: dict[str, object] = {
+            "error": type(fault).__name__,
+            "text": text or str(fault),
+            "traceback": details,
+        }
         self._log(Log("node.fault", fields, ERROR))
 
     @property
