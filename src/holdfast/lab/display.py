@@ -1,7 +1,7 @@
 """What a drill shows while it runs: a live panel on a terminal, plain lines elsewhere.
 
-The drill calls `phase` when something new begins and `tick` while it waits; the panel redraws no more than four
-times a second, since the machine has better things to do during a restart.
+The drill calls `phase` when something new begins and `tick` while it waits. Packet rates are sampled ten times a
+second, so that a restart shows; the panel is drawn four times, since the machine has better things to do.
 """
 
 import sys
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from holdfast.lab.report import Report, rows
 
+_SAMPLE_S = 0.1
 _REDRAW_S = 0.25
 _BARS = " ▁▂▃▄▅▆▇█"
 _HISTORY = 60
@@ -65,7 +66,7 @@ class LiveDisplay(Display):
         self._console = console
         self._phases: list[str] = []
         self._rates: tuple[list[int], list[int]] = ([], [])
-        self._seen = (0, 0)
+        self._sampled: tuple[float, tuple[int, int]] | None = None
         self._drawn = 0.0
         self._live_sessions: int | None = None
         self._live = Live(console=console, auto_refresh=False)
@@ -76,18 +77,26 @@ class LiveDisplay(Display):
         self._draw()
 
     def tick(self, progress: Progress | None = None) -> None:
-        if time.monotonic() - self._drawn < _REDRAW_S:
-            return
+        now = time.monotonic()
         if progress is None:
-            self._live_sessions = None
+            self._sampled = None
         else:
-            self._live_sessions = progress.sessions_live()
-            received = progress.packets()
-            for rates, now, before in zip(self._rates, received, self._seen, strict=True):
-                rates.append(max(0, now - before))
+            self._sample(progress, now)
+        if now - self._drawn >= _REDRAW_S:
+            self._live_sessions = progress.sessions_live() if progress else None
+            self._draw()
+
+    def _sample(self, progress: Progress, now: float) -> None:
+        """Note the packet rates since the last sample, if that is long enough ago."""
+        before, seen = self._sampled or (now, progress.packets())
+        if self._sampled and now - before < _SAMPLE_S:
+            return
+        packets = progress.packets()
+        if now > before:
+            for rates, count, old in zip(self._rates, packets, seen, strict=True):
+                rates.append(int((count - old) / (now - before)))
                 del rates[:-_HISTORY]
-            self._seen = received
-        self._draw()
+        self._sampled = now, packets
 
     def report(self, report: Report) -> None:
         table = Table(title="holdfast drill: restart", show_header=False, title_style="bold")

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -79,45 +78,39 @@ def _interrupted(*_: object) -> NoReturn:
 
 @contextmanager
 def _laboratory(options: Options, display: Display, rounds: Sequence[Report]) -> Iterator["Drill"]:
-    """Namespaces, capture and nodes, ready for the first round; all of it is gone afterwards."""
+    """Namespaces, capture and nodes, ready for the first round; all of it is gone afterwards.
+
+    Configurations, logs and journals are kept if that was asked for, or if something went wrong.
+    """
     with ExitStack() as stack:
         claim = stack.enter_context(netns.claim())
         net = topology.build(claim)
-        work = stack.enter_context(_work_directory(options.keep, rounds))
+        work = _empty(options.keep) if options.keep else claim.scratch()
         if options.pcap:
             stack.enter_context(capturing(net, options.pcap, work))
         drill = Drill(options, display, net, work, claim.directory)
         stack.callback(drill.close)
-        drill.bring_up()
-        yield drill
+        try:
+            drill.bring_up()
+            yield drill
+        except LocalError:
+            _keep(claim, work)
+            raise
+        if any(r.result != "ok" for r in rounds):
+            _keep(claim, work)
 
 
-@contextmanager
-def _work_directory(keep: str, rounds: Sequence[Report]) -> Iterator[Path]:
-    """Where configurations, logs and journals go: on a disk, as in life, and not under /run.
+def _empty(keep: str) -> Path:
+    directory = Path(keep).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise DrillFailed(f"{directory} is not empty")
+    return directory
 
-    It is kept if that was asked for, or if something went wrong.
-    """
-    if keep:
-        directory = Path(keep).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise DrillFailed(f"{directory} is not empty")
-        yield directory
-        return
-    directory = Path(tempfile.mkdtemp(prefix="holdfast-drill-"))
-    try:
-        yield directory
-    except LocalError:
-        print(f"holdfast drill: logs are in {directory}", file=sys.stderr)
-        raise
-    except BaseException:
-        shutil.rmtree(directory)
-        raise
-    if all(r.result == "ok" for r in rounds):
-        shutil.rmtree(directory)
-    else:
-        print(f"holdfast drill: logs are in {directory}", file=sys.stderr)
+
+def _keep(claim: netns.Claim, work: Path) -> None:
+    claim.keep_scratch()
+    print(f"holdfast drill: logs are in {work}", file=sys.stderr)
 
 
 def _risen(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from holdfast.core.errors import LocalError
 
 RUN_DIR = Path("/run/holdfast-lab")
 _PREFIX = "hf"
+_SCRATCH = "scratch"
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,8 +86,18 @@ class Claim:
         for role in roles:
             ip("link set lo up", namespace=self.name(role))
 
+    def scratch(self) -> Path:
+        """A directory on a disk, as in life, and not under /run; it goes when the claim goes, unless it is kept."""
+        path = Path(tempfile.mkdtemp(prefix="holdfast-lab-"))
+        (self.directory / _SCRATCH).symlink_to(path)
+        return path
+
+    def keep_scratch(self) -> None:
+        """Let the scratch directory outlive the claim."""
+        (self.directory / _SCRATCH).unlink(missing_ok=True)
+
     def release(self) -> None:
-        """Remove everything that carries the token: processes, namespaces, directory, lock."""
+        """Remove everything that carries the token: processes, namespaces, directories, lock."""
         _remove(self.token)
         os.close(self._lock)
 
@@ -157,6 +169,8 @@ def _remove(token: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         ip(f"netns del {namespace}")
+    if (scratch := RUN_DIR / token / _SCRATCH).is_symlink():
+        shutil.rmtree(scratch.readlink(), ignore_errors=True)
     shutil.rmtree(RUN_DIR / token, ignore_errors=True)
     (RUN_DIR / f"{token}.lock").unlink(missing_ok=True)
 
