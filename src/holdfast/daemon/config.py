@@ -218,7 +218,7 @@ class Peer(_Table, frozen=True):
     secret: Annotated[Secret, Meta(description='shared secret of tunnel authentication; "" for none')] = ""
     host_name: Annotated[
         str,
-        Meta(max_length=255, description='our Host Name towards this peer; "" takes the name of the node'),
+        Meta(max_length=255, description='Host Name that this peer has to give; "" accepts any'),
     ] = ""
     recovery_addresses: Annotated[
         tuple[Annotated[str, Meta(extra=_IPV4)], ...],
