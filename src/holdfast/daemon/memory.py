@@ -1,17 +1,17 @@
 """When the garbage collector runs: never by itself, because a full pass over 50,000 sessions takes 95 ms.
 
-What a node keeps has no cycles and is freed by reference counting. So automatic collection is off, what was loaded
-is frozen (later passes do not look at it), and what is young is looked at once a second: after a burst of new
-sessions a short pass, and then they are frozen too; when nothing else goes on, a full pass over the small rest.
+What a node keeps has no cycles and is freed by reference counting. So automatic collection is off, and what was
+loaded is frozen: later passes do not look at it. Once a second, when little goes on, a pass looks at the crumbs that
+exceptions and the control API leave. A burst of objects is new sessions: it is frozen without a look.
 """
 
 import gc
 
-BURST = 20_000
-"""Young objects after which a pass is due even under load: about 2 ms of work."""
+BURST = 5_000
+"""Young objects that no quiet second makes; a pass over more than these takes over 2 ms."""
 
-CRUMBS = 1_000
-"""Young objects that are worth a pass when idle."""
+CRUMBS = 700
+"""Young objects that are worth a pass."""
 
 
 def hold() -> None:
@@ -25,10 +25,9 @@ def keep_all() -> None:
 
 
 def tidy(*, idle: bool) -> None:
-    """Once a second: collect what is young, as far as that does not hold up the node."""
+    """Once a second: freeze a burst, sweep up crumbs."""
     young = gc.get_count()[0]
     if young >= BURST:
-        gc.collect(0)
         gc.freeze()
     elif idle and young >= CRUMBS:
         gc.collect()
