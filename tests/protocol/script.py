@@ -90,7 +90,10 @@ def only(heard: Sequence[Heard], kind: int) -> Heard:
 
 
 class Rig:
-    """The endpoint under test with its journal, whose sessions this class writes as their owner would. `heard` is everything it sent, `news` everything else it did."""
+    """The endpoint under test with its journal. `heard` is what it sent, `news` everything else that it did.
+
+    The records of sessions are written here, as their owner would.
+    """
 
     def __init__(
         self,

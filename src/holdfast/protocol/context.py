@@ -14,7 +14,7 @@ from holdfast.protocol.channel import ControlChannel
 from holdfast.protocol.effects import Address, Effect, Send, Trace
 from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
-from holdfast.protocol.tunnel import Tunnel, TunnelState
+from holdfast.protocol.tunnel import Claim, Tunnel, TunnelState
 from holdfast.records import Side, TunnelRecord
 
 
@@ -31,6 +31,7 @@ class Context:
         "challenges",
         "counters",
         "deadlines",
+        "decoys",
         "effects",
         "find_peer",
         "half_open",
@@ -66,6 +67,7 @@ class Context:
         self.half_open: set[int] = set()
         self.opening: set[int] = set()
         self.challenges: set[bytes] = set()
+        self.decoys: dict[Claim, int] = {}
         self.admitting = True
         self.call_serial = int.from_bytes(random(4), "big")
         self.recovering: set[int] = set()
@@ -132,6 +134,8 @@ class Context:
         self.opening.discard(tunnel.local_id)
         self.challenges.discard(tunnel.challenge)
         tunnel.challenge = b""
+        if tunnel.decoy is not None and self.decoys.get(tunnel.decoy) == tunnel.local_id:
+            del self.decoys[tunnel.decoy]
 
     def restored_tunnel(self, record: TunnelRecord, peer: PeerSettings) -> Tunnel:
         """Register a tunnel from its record, as established."""
@@ -158,14 +162,22 @@ class Context:
         self.tunnels[record.local_id] = tunnel
         return tunnel
 
+    def move(self, tunnel: Tunnel, address: Address) -> None:
+        """The tunnel's peer is at another address from now on."""
+        self._forget_sccrq(tunnel)
+        tunnel.peer_address = address
+
+    def _forget_sccrq(self, tunnel: Tunnel) -> None:
+        key = (tunnel.peer_address, tunnel.peer_id)
+        if self.by_sccrq.get(key) == tunnel.local_id:
+            del self.by_sccrq[key]
+
     def remove(self, tunnel: Tunnel) -> None:
         """Forget a tunnel and free its id."""
         if self.tunnels.pop(tunnel.local_id, None) is None:
             return
         self.set_up(tunnel)
-        key = (tunnel.peer_address, tunnel.peer_id)
-        if self.by_sccrq.get(key) == tunnel.local_id:
-            del self.by_sccrq[key]
+        self._forget_sccrq(tunnel)
         self.deadlines.set(tunnel.local_id, None)
         self.tunnel_ids.free(tunnel.local_id)
 

@@ -156,8 +156,8 @@ def on_sccrp(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
     """The peer accepts our tunnel: verify, record, then say SCCCN. Raises PeerError."""
     if tunnel.state is not TunnelState.WAIT_REPLY:
         tunnel.step(TunnelInput.SCCRP)
-    check_version(msg)
     learn(tunnel, msg)
+    check_version(msg)
     expected = tunnel.peer.host_name
     if expected and tunnel.peer_host_name != expected:
         raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "unexpected Host Name")

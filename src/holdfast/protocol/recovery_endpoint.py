@@ -101,10 +101,10 @@ def on_sccrp(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
     if rt.state is not TunnelState.WAIT_REPLY or old is None or old.own_recovery is None:
         rt.step(TunnelInput.SCCRP)
         raise PeerError(StopCcn.CLEAR_REQUEST, General.NONE, "the tunnel to recover is gone")
-    handshake.check_version(msg)
-    if SUGGESTED_CONTROL_SEQUENCE.type in msg.bad:
-        raise PeerError(StopCcn.GENERAL_ERROR, General.WRONG_LENGTH, "Suggested Control Sequence")
     handshake.learn(rt, msg)
+    handshake.check_version(msg)
+    if SUGGESTED_CONTROL_SEQUENCE.key in msg.bad:
+        raise PeerError(StopCcn.GENERAL_ERROR, General.WRONG_LENGTH, "Suggested Control Sequence")
     if rt.peer_host_name != old.peer_host_name:
         raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "another Host Name than the old tunnel's")
     response = handshake.own_response(rt, msg)

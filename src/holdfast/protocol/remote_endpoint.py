@@ -43,15 +43,22 @@ def on_sccrq(ctx: Context, source: Address, peer: PeerSettings, msg: Message, no
     if not secret and (old is None or ctx.settings.failover.require_secret):
         ctx.count(Counter.RECOVERY_REFUSED)
         raise PeerError(StopCcn.NOT_AUTHORISED)
-    if old is not None and not _may_attempt(ctx, old, msg, now):
+    claim = (source[0], ids.recover_tunnel_id, ids.recover_remote_tunnel_id)
+    pending = ctx.tunnels.get(old.pending_recovery_id if old is not None else ctx.decoys.get(claim, 0))
+    if not _may_replace(ctx, pending, now):
         return None
+    if old is not None and not recovery_endpoint.contest(ctx, old, msg.get(TIE_BREAKER), now):
+        return None
+    if pending is not None:
+        closing.vanish(ctx, pending, Cause.LOST_TIE, "a newer attempt")
     rt = ctx.new_tunnel(
         PeerSettings(name=peer.name, secret=secret), source, initiator=False, side=Side.LNS, now=now
     )
     rt.end_at = now + ctx.settings.failover.setup_timeout
     rt.channel.nr = 1
     if old is None:
-        rt.decoy = True
+        rt.decoy = claim
+        ctx.decoys[claim] = rt.local_id
     else:
         rt.recovers = old.local_id
         old.pending_recovery_id = rt.local_id
@@ -78,17 +85,13 @@ def _find(ctx: Context, source: Address, msg: Message, local_id: int, peer_id: i
     return old
 
 
-def _may_attempt(ctx: Context, old: Tunnel, msg: Message, now: Instant) -> bool:
-    """Whether a new recovery tunnel may be made for `old`: the tie, and one pending attempt at a time (F-S6)."""
-    if not recovery_endpoint.contest(ctx, old, msg.get(TIE_BREAKER), now):
+def _may_replace(ctx: Context, pending: Tunnel | None, now: Instant) -> bool:
+    """One attempt at a time for one old tunnel, and a decoy behaves alike: a young one keeps its place (F-S4, F-S6)."""
+    if pending is None or pending.state is not TunnelState.WAIT_CONNECT or pending.end_at is None:
+        return True
+    if now < pending.end_at - ctx.settings.failover.setup_timeout + REPLACE_AFTER:
+        ctx.count(Counter.SCCRQ_RATE_LIMITED)
         return False
-    pending = ctx.tunnels.get(old.pending_recovery_id)
-    if pending is not None and pending.state is TunnelState.WAIT_CONNECT:
-        assert pending.end_at is not None
-        if now < pending.end_at - ctx.settings.failover.setup_timeout + REPLACE_AFTER:
-            ctx.count(Counter.SCCRQ_RATE_LIMITED)
-            return False
-        closing.vanish(ctx, pending, Cause.LOST_TIE, "a newer attempt")
     return True
 
 
@@ -122,7 +125,7 @@ def on_scccn(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
         ctx.count(Counter.AUTH_FAILED)
         raise PeerError(StopCcn.NOT_AUTHORISED)
     old = ctx.tunnels.get(rt.recovers)
-    if rt.decoy or old is None or not old.established:
+    if old is None or not old.established:
         ctx.count(Counter.RECOVERY_REFUSED)
         raise PeerError(StopCcn.NOT_AUTHORISED)
     rt.step(TunnelInput.SCCCN)
@@ -133,7 +136,7 @@ def on_scccn(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
     suggested_ns, suggested_nr = rt.scs if rt.scs is not None else (0, 0)
     moved = old.peer_address != rt.peer_address
     if moved:
-        old.peer_address = rt.peer_address
+        ctx.move(old, rt.peer_address)
         handshake.save(ctx, old)
         ctx.emit(PeerMoved(old.local_id))
     recovery.reset(ctx, old, suggested_nr, suggested_ns, now)

@@ -7,7 +7,7 @@ Invariants: `state` changes only through `Tunnel.step`; a pair that is not in th
 from collections import deque
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,10 @@ class TunnelState(IntEnum):
     ESTABLISHED = 3
     CLOSING = 4
     CLOSED = 5
+
+
+Claim: TypeAlias = tuple[str, int, int]
+"""Who (host) claims to recover what (both tunnel ids, the claimant's first)."""
 
 
 class TunnelInput(IntEnum):
@@ -168,7 +172,7 @@ class Tunnel:
         self.recorded = False
         self.close_result = 0
         self.recovers = 0
-        self.decoy = False
+        self.decoy: Claim | None = None
         self.scs: tuple[int, int] | None = None
         self.own_recovery: OwnRecovery | None = None
         self.pending_recovery_id = 0
@@ -189,7 +193,7 @@ class Tunnel:
     @property
     def is_recovery(self) -> bool:
         """Whether this is a recovery tunnel (RFC 4951 3.2.1)."""
-        return self.recovers != 0 or self.decoy
+        return self.recovers != 0 or self.decoy is not None
 
     @property
     def recovering(self) -> bool:
