@@ -211,6 +211,10 @@ class Rig:
         (tunnel,) = [t for t in self.endpoint.tunnels.values() if not t.is_recovery]
         return tunnel
 
+    def tunnel_of(self, line: "Line") -> Tunnel:
+        """Our end of a tunnel."""
+        return self.endpoint.tunnels[line.remote]
+
     def session(self) -> Session:
         """The one session of the one tunnel."""
         (session,) = self.tunnel().sessions.values()

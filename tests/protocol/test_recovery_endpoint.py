@@ -64,7 +64,7 @@ def crashed(rig: Rig, sessions: int = 2, cap: FailoverCap | None = C1) -> tuple[
 
 
 def confirmed(rig: Rig, scs: tuple[int, int] | None = (3, 100)) -> tuple[Line, Line, list[Heard]]:
-    """A crash and a recovery up to the acknowledged SCCCN: the old line with its new numbers, the recovery tunnel, the answer."""
+    """A crash, and a recovery whose SCCCN is acknowledged: the old line, the recovery tunnel, what was said."""
     line, _, sccrq = crashed(rig)
     rt, _ = answer_recovery(rig, sccrq, scs=scs)
     line.nr, line.ns = scs if scs is not None else (0, 0)

@@ -22,6 +22,7 @@ class Context:
     """The registry of one endpoint. `admitting` is False while the journal cannot write.
 
     Set-ups under way: `opening` are ours, `half_open` the peers'; `challenges` are those that await a response.
+    `recovery_tunnels` counts those among `tunnels` that do not count as tunnels (T-41).
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class Context:
         "random",
         "recovering",
         "recovery_queue",
+        "recovery_tunnels",
         "sccrq_limit",
         "settings",
         "tunnel_ids",
@@ -72,6 +74,7 @@ class Context:
         self.call_serial = int.from_bytes(random(4), "big")
         self.recovering: set[int] = set()
         self.recovery_queue: list[int] = []
+        self.recovery_tunnels = 0
 
     def emit(self, effect: Effect) -> None:
         """Append an effect of the input in progress."""
@@ -178,6 +181,8 @@ class Context:
             return
         self.set_up(tunnel)
         self._forget_sccrq(tunnel)
+        if tunnel.is_recovery:
+            self.recovery_tunnels -= 1
         self.deadlines.set(tunnel.local_id, None)
         self.tunnel_ids.free(tunnel.local_id)
 

@@ -334,7 +334,7 @@ class Endpoint:
         if not ctx.admitting:
             ctx.count(Counter.JOURNAL_REFUSED)
             raise PeerError(StopCcn.GENERAL_ERROR, General.NO_RESOURCES, "state cannot be recorded")
-        if len(ctx.tunnels) >= settings.max_tunnels:
+        if len(ctx.tunnels) - ctx.recovery_tunnels >= settings.max_tunnels:
             raise PeerError(StopCcn.GENERAL_ERROR, General.NO_RESOURCES, "too many tunnels")
         if not handshake.lose_or_win_tie(ctx, source, msg):
             return None

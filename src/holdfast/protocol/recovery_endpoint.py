@@ -68,6 +68,7 @@ def _open(ctx: Context, old: Tunnel, own: OwnRecovery, now: Instant) -> None:
     address: Address = old.peer_address if own.tries % 2 == 0 else (old.peer_address[0], L2TP_PORT)
     rt = ctx.new_tunnel(_peer_with_secret(old), address, initiator=True, side=Side.LAC, now=now)
     rt.recovers = old.local_id
+    ctx.recovery_tunnels += 1
     rt.end_at = now + ctx.settings.failover.setup_timeout
     own.tries += 1
     own.phase = RePhase.WAIT_REPLY

@@ -56,6 +56,7 @@ def on_sccrq(ctx: Context, source: Address, peer: PeerSettings, msg: Message, no
     )
     rt.end_at = now + ctx.settings.failover.setup_timeout
     rt.channel.nr = 1
+    ctx.recovery_tunnels += 1
     if old is None:
         rt.decoy = claim
         ctx.decoys[claim] = rt.local_id

@@ -180,7 +180,16 @@ class EndpointMachine:
             ]
         if len(ctx.tunnel_ids) != len(ctx.tunnels):
             found.append("tunnel ids leak")
-        if ctx.half_open or ctx.recovering or set(ctx.by_sccrq.values()) - set(ctx.tunnels):
+        if (
+            ctx.half_open
+            or ctx.opening
+            or ctx.challenges
+            or ctx.recovering
+            or ctx.recovery_tunnels
+            or ctx.decoys
+        ):
+            found.append("a set-up is still under way")
+        if set(ctx.by_sccrq.values()) - set(ctx.tunnels):
             found.append("a registry holds tunnels that are gone")
         return found
 
