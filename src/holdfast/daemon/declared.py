@@ -10,6 +10,7 @@ A refused value is found by trying key by key, so no error is ever recognised by
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 from typing import Any, TypeVar
 
@@ -176,6 +177,7 @@ def _shown(value: object) -> str:
             return str(value)
 
 
+@cache
 def fields_of(declaration: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
     """The declared fields of a struct, in order."""
     info = inspect.type_info(declaration)
@@ -251,28 +253,59 @@ def _fits(value: object, kind: inspect.Type) -> bool:
             return False
 
 
+class _Checks(msgspec.Struct, frozen=True):
+    """What of one declaration has a format: its own texts, its lists of texts, its tables, its arrays of tables.
+
+    Texts and lists are pairs of a field's name and the name of its format.
+    """
+
+    texts: tuple[tuple[str, str], ...]
+    lists: tuple[tuple[str, str], ...]
+    tables: tuple[str, ...]
+    arrays: tuple[str, ...]
+
+
+@cache
+def _checks(declaration: type[msgspec.Struct]) -> _Checks:
+    texts: list[tuple[str, str]] = []
+    lists: list[tuple[str, str]] = []
+    tables: list[str] = []
+    arrays: list[str] = []
+    for field in fields_of(declaration):
+        kind, extra = _unwrap(field.type)
+        if isinstance(kind, inspect.StructType):
+            tables.append(field.name)
+        elif isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, inspect.StructType):
+            arrays.append(field.name)
+        elif isinstance(kind, inspect.VarTupleType):
+            _, extra = _unwrap(kind.item_type)
+            if "format" in extra:
+                lists.append((field.name, extra["format"]))
+        elif "format" in extra:
+            texts.append((field.name, extra["format"]))
+    return _Checks(tuple(texts), tuple(lists), tuple(tables), tuple(arrays))
+
+
 def _check_formats(value: msgspec.Struct, prefix: str) -> None:
     """Raise Refused for the first text that is not of its declared format."""
-    for field in fields_of(type(value)):
-        kind, extra = _unwrap(field.type)
-        member = getattr(value, field.name)
-        if isinstance(kind, inspect.StructType):
-            _check_formats(member, f"{prefix}{field.encode_name}.")
-        elif isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, inspect.StructType):
-            for i, item in enumerate(member):
-                _check_formats(item, _named(prefix + field.encode_name, i, item) + ".")
-        elif isinstance(kind, inspect.VarTupleType):
-            _, item_extra = _unwrap(kind.item_type)
-            for item in member:
-                _check_format(item, item_extra, prefix + field.encode_name)
-        else:
-            _check_format(member, extra, prefix + field.encode_name)
+    checks = _checks(type(value))
+    for name, form in checks.texts:
+        _check_format(getattr(value, name), form, prefix + name)
+    for name, form in checks.lists:
+        for text in getattr(value, name):
+            _check_format(text, form, prefix + name)
+    for name in checks.tables:
+        _check_formats(getattr(value, name), f"{prefix}{name}.")
+    for name in checks.arrays:
+        for i, item in enumerate(getattr(value, name)):
+            try:
+                _check_formats(item, "")
+            except Refused as e:
+                raise Refused(f"{_named(prefix + name, i, item)}.{e.key}", e.valid, e.found) from None
 
 
-def _check_format(value: str, extra: Mapping[str, Any], key: str) -> None:
-    if (name := extra.get("format")) is None:
-        return
-    valid, check = _FORMATS[name]
+def _check_format(value: str, form: str, key: str) -> None:
+    valid, check = _FORMATS[form]
     try:
         check(value)
     except (AddressValueError, NetmaskValueError, ValueError):
