@@ -65,8 +65,11 @@ def half_rate(rig: Rig, count: int) -> Iterator[Row]:
 
 
 def churn(rig: Rig, total: int) -> Iterator[Row]:
-    """Memory over many set-ups and clears: it must not grow once it has reached its working size."""
-    rounds, at_once = 5, 1000
+    """Memory over many set-ups and clears: it must not grow once it has reached its working size.
+
+    The first half reaches it: ids stay reserved for a while, and closed tunnels linger (RFC 2661 5.7).
+    """
+    rounds, at_once = 10, 1000
     sizes: list[int] = []
     rates_seen: list[float] = []
     with rig.lns(users=total // rounds) as lns:
@@ -79,10 +82,10 @@ def churn(rig: Rig, total: int) -> Iterator[Row]:
             rates_seen.append(result.sessions.per_second)
             time.sleep(SETTLE_S)
             sizes.append(lns.rss)
-    growth = sizes[-1] / sizes[0] - 1
+    growth = sizes[-1] / sizes[rounds // 2 - 1] - 1
     yield Row(
         what=f"memory over {total:,} set-ups and clears",
-        measured=f"{growth:+.1%} after the first {total // rounds:,}",
+        measured=f"{growth:+.1%} over the second half",
         target=f"flat (≤ {GROWTH:.0%})",
         met=growth <= GROWTH,
         remarks=(
