@@ -83,7 +83,7 @@ def _over(
     ctx: Context, tunnel: Tunnel, cause: Cause, result: int, error: int, text: str, *, was_established: bool
 ) -> None:
     """What every end of a tunnel has in common, except what becomes of its id."""
-    ctx.set_up(tunnel)
+    ctx.abandon(tunnel)
     ctx.recovering.discard(tunnel.local_id)
     tunnel.own_recovery = None
     tunnel.sync = None

@@ -132,8 +132,12 @@ class Context:
         tunnel.challenge = challenge
 
     def set_up(self, tunnel: Tunnel) -> None:
-        """A set-up is over, well or badly: it counts no more among those under way."""
+        """A set-up is complete: it counts no more among those under way."""
         self.half_open.discard(tunnel.local_id)
+        self.abandon(tunnel)
+
+    def abandon(self, tunnel: Tunnel) -> None:
+        """A set-up will not be completed. It still counts as half-open until its tunnel is removed: it costs memory."""
         self.opening.discard(tunnel.local_id)
         self.challenges.discard(tunnel.challenge)
         tunnel.challenge = b""
