@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.lab.bench.__main__ import main
 from holdfast.lab.bench.rows import HEADER, Row, markdown
-from holdfast.lab.blast.server import cpu_seconds, rss_bytes
+from holdfast.lab.blast.server import cpu_seconds, rss_bytes, waited_seconds
 
 
 def test_a_row_says_whether_its_target_is_met_and_who_was_the_limit() -> None:
@@ -37,5 +37,6 @@ def test_parts_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str])
 def test_a_process_is_measured_from_proc() -> None:
     assert rss_bytes(os.getpid()) > 1 << 20
     assert cpu_seconds(os.getpid()) > 0
+    assert waited_seconds(os.getpid()) < 3600
     with pytest.raises(OSError):
         cpu_seconds(1 << 30)

@@ -14,6 +14,8 @@ P99_MS = 50.0
 OCTETS_PER_SESSION = 8192
 GROWTH = 0.02
 """What resident memory may grow by over 100,000 set-ups and clears: the noise of the allocator."""
+DISTURBED = 0.05
+"""From this share on, other processes on the node's core have spoilt the figure."""
 _IN_FLIGHT = 64
 
 
@@ -103,6 +105,8 @@ def _row(what: str, measured: str, target: str, met: bool, result: Result, *rema
     if result.server is not None and result.sessions.opened:
         each = result.server.setup_cpu_share * result.sessions.seconds / result.sessions.opened
         remarks = (f"{each * 1e6:.0f} µs of the node's time per set-up", *remarks)
+        if result.server.setup_wait_share > DISTURBED:
+            remarks += (f"others kept the node waiting {result.server.setup_wait_share:.0%} of the time",)
     troubles = {**result.sessions.failed, **result.sessions.lost, **result.tunnels.failed}
     return Row(
         what=what,

@@ -80,9 +80,13 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """The server's process: share of one core during set-up and during traffic; memory in octets."""
+    """The server's process: share of one core during set-up and during traffic; memory in octets.
+
+    `setup_wait_share`: share of the time that it was ready and had no core, because others had it.
+    """
 
     setup_cpu_share: float
+    setup_wait_share: float
     traffic_cpu_share: float
     rss_before: int
     rss_after: int
@@ -177,7 +181,8 @@ def _direction_text(d: Direction) -> str:
 
 def _server_text(s: Server) -> str:
     return (
-        f"{s.setup_cpu_share:.0%} of a core during set-up, {s.traffic_cpu_share:.0%} during traffic, "
+        f"{s.setup_cpu_share:.0%} of a core during set-up, {s.setup_wait_share:.0%} taken from it by others, "
+        f"{s.traffic_cpu_share:.0%} during traffic, "
         f"memory {s.rss_before / MIB:.1f} MiB, then {s.rss_after / MIB:.1f} MiB"
     )
 

@@ -28,7 +28,7 @@ from holdfast.lab.blast.result import (
     per_second,
     spread,
 )
-from holdfast.lab.blast.server import cpu_seconds, rss_bytes
+from holdfast.lab.blast.server import cpu_seconds, rss_bytes, waited_seconds
 from holdfast.lab.blast.tunnel import TunnelState
 from holdfast.lab.blast.upstream import Upstream
 
@@ -51,12 +51,16 @@ class _Share:
         self._wall = clock()
         self._own = time.process_time()
         self._server = cpu_seconds(server_pid) if server_pid else 0.0
+        self._waited = waited_seconds(server_pid) if server_pid else 0.0
 
-    def take(self) -> tuple[float, float]:
-        """The shares since the beginning: ours, the server's (0 if there is none to look at)."""
+    def take(self) -> tuple[float, float, float]:
+        """Shares since the beginning: ours, the server's, and its waiting (0 if there is no server to see)."""
         wall = max(1, clock() - self._wall) / SECOND
-        server = cpu_seconds(self._pid) - self._server if self._pid else 0.0
-        return (time.process_time() - self._own) / wall, server / wall
+        own = (time.process_time() - self._own) / wall
+        if not self._pid:
+            return own, 0.0, 0.0
+        server, waited = cpu_seconds(self._pid) - self._server, waited_seconds(self._pid) - self._waited
+        return own, server / wall, max(0.0, waited) / wall
 
 
 class Run:
@@ -69,7 +73,7 @@ class Run:
         self._down = Arrivals(clock)
         self._engine = Engine(plan, self._link.send, clock, os.urandom, self._packet)
         self._tunnel_us = 0
-        self._setup_cpu = self._traffic_cpu = (0.0, 0.0)
+        self._setup_cpu = self._traffic_cpu = (0.0, 0.0, 0.0)
         self._rss = (0, 0)
         self._up: Direction | None = None
         self._downstream: Direction | None = None
@@ -198,6 +202,7 @@ class Run:
             return None
         return Server(
             setup_cpu_share=round(self._setup_cpu[1], 3),
+            setup_wait_share=round(self._setup_cpu[2], 3),
             traffic_cpu_share=round(self._traffic_cpu[1], 3),
             rss_before=self._rss[0],
             rss_after=self._rss[1],

@@ -15,6 +15,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[_UTIME]) + int(fields[_STIME])) / _TICKS
 
 
+def waited_seconds(pid: int) -> float:
+    """How long a process's first thread was ready and had no core, less what its other threads ran meanwhile.
+
+    So, in seconds, at least what other processes took from it; only differences mean anything. OSError if it is gone.
+    """
+    ran, waited, *_ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(waited) / 1e9 - (cpu_seconds(pid) - int(ran) / 1e9)
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process. OSError if it is gone."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
