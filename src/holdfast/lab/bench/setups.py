@@ -16,7 +16,7 @@ GROWTH = 0.02
 """What resident memory may grow by over 100,000 set-ups and clears: the noise of the allocator."""
 DISTURBED = 0.05
 """From this share on, other processes on the node's core have spoilt the figure."""
-_IN_FLIGHT = 64
+_IN_FLIGHT = 96
 
 
 def rates(rig: Rig, counts: list[int]) -> Iterator[Row]:
