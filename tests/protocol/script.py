@@ -102,10 +102,11 @@ class Rig:
         failover: FailoverSettings | None = None,
         channel: ChannelSettings | None = None,
         seed: int = 7,
+        host_name: str = "lns1",
         **settings: int | bool,
     ) -> None:
         self.settings = EndpointSettings(
-            host_name="lns1",
+            host_name=host_name,
             local_address=HERE[0],
             failover=failover or FailoverSettings(),
             channel=channel or ChannelSettings(),
