@@ -9,13 +9,11 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from holdfast.lab import netns, topology
-from holdfast.lab.bench.rig import Lns, Rig
+from holdfast.lab.bench.rig import Rig
 from holdfast.lab.bench.rows import Row
 from holdfast.lab.blast.result import MIB
-from holdfast.lab.control import ControlError
 from holdfast.wire import dictionary as avps
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import control_header
@@ -42,7 +40,7 @@ def flood(rig: Rig, seconds: int) -> Iterator[Row]:
             *("--core-address", topology.CORE_ADDRESS, "--core-netns", rig.net.core),
             *("--up", str(_PPS), "--down", str(_PPS)),
         )
-        lns.wait(lambda: _opened(lns) >= SESSIONS, "its sessions")
+        lns.wait(lambda: lns.control.counters().get("sessions_opened", 0) >= SESSIONS, "its sessions")
         time.sleep(1)
         before = lns.rss
         argv = [sys.executable, "-m", "holdfast.lab.bench.flood", str(seconds), str(RATE)]
@@ -74,12 +72,6 @@ def flood(rig: Rig, seconds: int) -> Iterator[Row]:
             "longest gap of a session " + ", ".join(f"{name} {gap:.0f} ms" for name, gap in gaps.items()),
         ),
     )
-
-
-def _opened(lns: Lns) -> int:
-    with suppress(ControlError):  # the API comes up a little after the node
-        return lns.control.counters().get("sessions_opened", 0)
-    return 0
 
 
 def _flooder(seconds: int, rate: int) -> int:

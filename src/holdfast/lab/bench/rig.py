@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from holdfast.core.errors import LocalError
 from holdfast.lab import netns, topology
 from holdfast.lab.blast.result import Result
 from holdfast.lab.blast.server import cpu_seconds, rss_bytes
-from holdfast.lab.control import Control
+from holdfast.lab.control import Control, ControlError
 from holdfast.lab.events import EventLog
 from holdfast.lab.nodes import lns_config
 from holdfast.lab.process import spawn, stop
@@ -111,6 +111,15 @@ class Lns:
         self._process = process
         self._log = EventLog(log)
         self.wait(lambda: self._log.first_ns("node.started", 0) is not None, "the LNS to start")
+        self.wait(
+            self._answers, "its control API"
+        )  # its import, after the start, costs as much as 1,000 set-ups
+
+    def _answers(self) -> bool:
+        with suppress(ControlError):
+            self.control.counters()
+            return True
+        return False
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for something of the node. Raises BenchFailed when it takes too long or the node ends."""
