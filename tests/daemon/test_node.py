@@ -333,3 +333,10 @@ def test_restarts_one_after_the_other_keep_both_sides_in_agreement() -> None:
     network.run(60)
     assert hosts_agree(network)
     assert len(network.lns.plane) == 5
+
+
+def test_ppp_begins_after_the_iccn_even_behind_a_narrow_window() -> None:
+    network = Network(sessions=40, tunnels=1)
+    network.start(network.lns, network.lac)
+    network.run(1)  # less than PPP's Restart timer: no frame was lost
+    assert len(network.lns.plane) == 40

@@ -127,8 +127,21 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     session.framing_type = FRAMING_SYNC
     body = encode(Msg.ICCN, TX_CONNECT_SPEED(session.call.tx_speed), FRAMING_TYPE(FRAMING_SYNC))
     tunnel.channel.send(peer_id, body, now)
-    ctx.flush(tunnel)  # the ICCN goes out before the first PPP frame: an LNS drops what comes earlier
-    _established(ctx, tunnel, session)
+    tunnel.leaving.append((tunnel.channel.queued, session))
+    session.established_utc_us = ctx.utc_us()
+    tunnel.by_peer[peer_id] = session.local_id
+    iccn_left(ctx, tunnel)
+
+
+def iccn_left(ctx: Context, tunnel: Tunnel) -> None:
+    """PPP of a LAC's session begins once its ICCN is on the wire: an LNS drops frames that come before it."""
+    leaving = tunnel.leaving
+    if leaving and leaving[0][0] <= tunnel.channel.sent:
+        ctx.flush(tunnel)
+        while leaving and leaving[0][0] <= tunnel.channel.sent:
+            _, session = leaving.popleft()
+            if tunnel.sessions.get(session.local_id) is session:
+                _announce(ctx, tunnel, session)
 
 
 def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Instant) -> None:
@@ -146,12 +159,12 @@ def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Inst
     tx_speed, rx_speed = msg.need(TX_CONNECT_SPEED), msg.get(RX_CONNECT_SPEED) or 0
     if session.call is not NO_CALL:
         session.call.tx_speed, session.call.rx_speed = tx_speed, rx_speed
-    _established(ctx, tunnel, session)
-
-
-def _established(ctx: Context, tunnel: Tunnel, session: Session) -> None:
-    tunnel.by_peer[session.peer_id] = session.local_id
     session.established_utc_us = ctx.utc_us()
+    tunnel.by_peer[session.peer_id] = session.local_id
+    _announce(ctx, tunnel, session)
+
+
+def _announce(ctx: Context, tunnel: Tunnel, session: Session) -> None:
     ctx.count(Counter.SESSIONS_OPENED)
     ctx.emit(SessionUp(tunnel.local_id, session.local_id))
 
@@ -214,3 +227,4 @@ def purge(ctx: Context, tunnel: Tunnel) -> None:
         if not session.established and session.state is not SessionState.WAIT_TUNNEL:
             drop_session(ctx, tunnel, session, Cause.PURGED)
     tunnel.pending.clear()
+    tunnel.leaving.clear()

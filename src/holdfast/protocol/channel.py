@@ -59,8 +59,10 @@ class ControlChannel:
         "out",
         "peer_tunnel_id",
         "peer_window",
+        "queued",
         "retransmissions",
         "retransmit_at",
+        "sent",
         "ssthresh",
         "unacked_since",
     )
@@ -72,6 +74,7 @@ class ControlChannel:
         self.held = False
         self.out: list[bytes] = []
         self.retransmissions = 0
+        self.queued = self.sent = 0
         self._no_queue_until: Instant = 0
         self.reset(0, 0, 0)
         self._no_queue_until = 0
@@ -80,6 +83,7 @@ class ControlChannel:
         """Empty both windows and start again at `ns` and `nr` (RFC 4951 3.2.2; F-40): nothing queued is carried over."""
         self.ns = self.acked = ns
         self.nr = nr
+        self.queued = self.sent
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._unacked: deque[tuple[int, int, bytes]] = deque()
         self._early: dict[int, tuple[int, bytes]] = {}
@@ -110,7 +114,8 @@ class ControlChannel:
         return self.attempts >= self._settings.attempts
 
     def send(self, session_id: int, body: bytes, now: Instant) -> None:
-        """Send a message, or queue it behind the window."""
+        """Send a message, or queue it behind the window: it has left once `sent` reaches what `queued` is now."""
+        self.queued += 1
         self._waiting.append((session_id, body))
         self._pump(now)
 
@@ -122,6 +127,7 @@ class ControlChannel:
             ns = self.ns
             unacked.append((ns, session_id, body))
             self.ns = seq.succ(ns)
+            self.sent += 1
             self._emit(ns, session_id, body)
             if self.retransmit_at is None:
                 self.unacked_since = now
@@ -219,10 +225,11 @@ class ControlChannel:
     def drop_waiting(self) -> None:
         """Forget what has not been sent yet (before a StopCCN, which makes it pointless)."""
         self._waiting.clear()
+        self.queued = self.sent
 
     def silence(self) -> None:
         """Send nothing more but acknowledgements: the peer has said StopCCN."""
-        self._waiting.clear()
+        self.drop_waiting()
         self._unacked.clear()
         self.acked = self.ns
         self.unacked_since = self.retransmit_at = None

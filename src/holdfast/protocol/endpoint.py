@@ -158,6 +158,8 @@ class Endpoint:
             tunnel.clear_at = None
             tunnel.postponed = False
         channel.finish(now)
+        if tunnel.leaving:
+            calls.iccn_left(ctx, tunnel)
         if tunnel.state is TunnelState.CLOSING and channel.idle and tunnel.initiator and tunnel.is_recovery:
             ctx.flush(tunnel)
             ctx.remove(tunnel)

@@ -109,6 +109,7 @@ class Tunnel:
         "hello_at",
         "ids",
         "initiator",
+        "leaving",
         "local_failover",
         "local_id",
         "own_recovery",
@@ -165,6 +166,7 @@ class Tunnel:
         self.sessions: dict[int, Session] = {}
         self.by_peer: dict[int, int] = {}
         self.pending: deque[tuple[Instant, Session]] = deque()
+        self.leaving: deque[tuple[int, Session]] = deque()
         self.hello_at: Instant | None = None
         self.end_at: Instant | None = None
         self.clear_at: Instant | None = None
