@@ -39,7 +39,7 @@ def test_the_command_says_which_seed_failed(capsys: pytest.CaptureFixture[str]) 
 class Forgetful(EndpointMachine):
     """Records nothing."""
 
-    def _recorded(self, effects: list[Effect]) -> list[Effect]:
+    def recorded(self, effects: list[Effect]) -> list[Effect]:
         return [e for e in effects if not isinstance(e, Persist)]
 
 

@@ -77,15 +77,15 @@ class EndpointMachine:
     ) -> list[Effect]:
         """Restore and begin to recover."""
         effects = self.endpoint.restore(tunnels, sessions, now)
-        return self._recorded(effects + self.endpoint.recover(now))
+        return self.recorded(effects + self.endpoint.recover(now))
 
     def datagram(self, data: bytes, source: Address, now: Instant) -> list[Effect]:
         """Pass it on."""
-        return self._recorded(self.endpoint.datagram(data, source, now))
+        return self.recorded(self.endpoint.datagram(data, source, now))
 
     def timer(self, now: Instant) -> list[Effect]:
         """Pass it on."""
-        return self._recorded(self.endpoint.timer(now))
+        return self.recorded(self.endpoint.timer(now))
 
     def deadline(self) -> Instant | None:
         """The endpoint's."""
@@ -99,27 +99,27 @@ class EndpointMachine:
         ]
         what = random.random()
         if self.side is Side.LAC and (not tunnels or (what < 0.1 and len(tunnels) < MOST_TUNNELS)):
-            return self._recorded(endpoint.open_tunnel(self.peer, self.peer_address, now)[1])
+            return self.recorded(endpoint.open_tunnel(self.peer, self.peer_address, now)[1])
         if not tunnels:
             return []
         tunnel = random.choice(tunnels)
         if self.side is Side.LAC and what < 0.85:
-            return self._recorded(endpoint.place_call(tunnel.local_id, Call(), now)[1])
+            return self.recorded(endpoint.place_call(tunnel.local_id, Call(), now)[1])
         if what < 0.6:
             return []
         if what > 0.995:
             self.cleared |= {p for p in self.sessions() if self._of(p)[0] == tunnel.local_id}
-            return self._recorded(endpoint.close_tunnel(tunnel.local_id, now))
+            return self.recorded(endpoint.close_tunnel(tunnel.local_id, now))
         if not tunnel.sessions:
             return []
         session = random.choice(list(tunnel.sessions.values()))
         self.cleared |= {p for p in self.sessions() if self._of(p) == (tunnel.local_id, session.local_id)}
-        return self._recorded(endpoint.close_session(tunnel.local_id, session.local_id, now))
+        return self.recorded(endpoint.close_session(tunnel.local_id, session.local_id, now))
 
     def _of(self, p: Pairing) -> tuple[int, int]:
         return p[:2] if self.side is Side.LAC else p[2:]
 
-    def _recorded(self, effects: list[Effect]) -> list[Effect]:
+    def recorded(self, effects: list[Effect]) -> list[Effect]:
         """Add what the owner of the sessions writes: a record when one is up, its removal when one is down."""
         out: list[Effect] = []
         for effect in effects:
