@@ -45,10 +45,7 @@ def ids_of(name: str) -> list[str]:
     match = _NAMES.match(name)
     if match is None:
         return []
-    found: list[str] = []
-    for word in re.split(r"_(and_|to_)", match[1]):
-        if word not in ("and_", "to_"):
-            found.append(word.replace("_", "-"))
+    found = [word.replace("_", "-") for word in re.split(r"_(?:and|to)_", match[1])]
     if "_to_" in match[1]:
         first, last = (int(i.split("-")[1]) for i in found)
         found = [f"{found[0].split('-')[0]}-{n}" for n in range(first, last + 1)]

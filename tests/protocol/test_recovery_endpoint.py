@@ -418,6 +418,17 @@ def test_T_8_nothing_is_said_on_the_old_tunnel_before_the_scccn_is_acknowledged(
     assert Msg.FSQ in types(rt.zlb())
 
 
+def test_T_8_not_even_a_cdn() -> None:
+    rig = Rig()
+    line, sessions, sccrq = crashed(rig)
+    rt, _ = answer_recovery(rig, sccrq, scs=(3, 100))
+    assert rig.take(rig.endpoint.close_session(line.remote, sessions[0], rig.now)) == []
+    line.nr, line.ns = 3, 100
+    said = line.note(rt.zlb())
+    assert only(said, Msg.CDN).ns == 3
+    assert states(only(said + line.zlb(), Msg.FSQ)) == [(sessions[1], 0x0A12)]
+
+
 def test_T_8_the_peer_speaking_with_the_new_numbers_confirms_too() -> None:
     rig = Rig()
     line, _, sccrq = crashed(rig)
