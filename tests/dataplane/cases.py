@@ -65,7 +65,9 @@ def entry(side: Side = Side.LNS, *, address: str = SUBSCRIBER, session: int = 3,
 
 def sum16(data: bytes) -> int:
     """RFC 1071, the slow way."""
-    total = sum(data[i] << 8 | data[i + 1] for i in range(0, len(data) - 1, 2)) + (data[-1] << 8) * (len(data) % 2)
+    total = sum(data[i] << 8 | data[i + 1] for i in range(0, len(data) - 1, 2)) + (data[-1] << 8) * (
+        len(data) % 2
+    )
     while total > 0xFFFF:
         total = total // 0x10000 + total % 0x10000
     return 0xFFFF - total
@@ -102,7 +104,9 @@ def with_tcp_checksum(source: str, destination: str, segment: bytes) -> bytes:
 
 def syn(source: str, destination: str, options: bytes) -> bytes:
     """A packet with a SYN that carries these options."""
-    return packet(source, destination, protocol=6, payload=with_tcp_checksum(source, destination, tcp(2, options)))
+    return packet(
+        source, destination, protocol=6, payload=with_tcp_checksum(source, destination, tcp(2, options))
+    )
 
 
 def icmp_too_big(about: bytes, mtu: int, source: str, destination: str) -> bytes:

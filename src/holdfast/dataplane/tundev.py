@@ -2,7 +2,7 @@
 
 The device is persistent and the pool's routes lead to it, so with the daemon dead the subscribers' traffic
 ends there instead of leaving by the default route. A start reads back what there is (ioctl and rtnetlink, a
-millisecond) and changes only what is wrong; pyroute2 is imported only if a route or a rule has to change.
+millisecond) and changes only what is wrong; pyroute2 is imported only if the queue, a route or a rule has to change.
 
 Invariants: one process owns the device (no IFF_MULTI_QUEUE, so the kernel refuses a second); only routes and
 rules that carry our protocol number are ever removed.
@@ -32,7 +32,7 @@ _IFF_TUN, _IFF_NO_PI, _IFF_UP = 0x0001, 0x1000, 0x0001
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _SIOCGIFMTU, _SIOCSIFMTU = 0x8921, 0x8922
 _SIOCGIFINDEX = 0x8933
-_SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
+_SIOCGIFTXQLEN = 0x8942
 
 
 class DeviceError(LocalError):
@@ -185,7 +185,7 @@ def _set_up(spec: TunSpec, fd: int) -> tuple[str, ...]:
             _set(control, spec.name, _SIOCSIFMTU, spec.mtu, "MTU")
             changed.append(f"MTU {spec.mtu}")
         if _get(control, spec.name, _SIOCGIFTXQLEN) != spec.queue_length:
-            _set(control, spec.name, _SIOCSIFTXQLEN, spec.queue_length, "queue length")
+            _lengthen_queue(index, spec.queue_length)
             changed.append(f"queue length {spec.queue_length}")
         flags = _get(control, spec.name, _SIOCGIFFLAGS)
         if not flags & _IFF_UP:
@@ -193,6 +193,12 @@ def _set_up(spec: TunSpec, fd: int) -> tuple[str, ...]:
     changed += _change_routes(index, frozenset(spec.routes))
     changed += _change_rules(frozenset(spec.rules), frozenset(rule.table for rule in spec.rules))
     return tuple(changed)
+
+
+def _lengthen_queue(index: int, packets: int) -> None:
+    """By rtnetlink: the ioctl for this (SIOCSIFTXQLEN) is refused inside a user namespace."""
+    with _kernel() as kernel:
+        kernel.link("set", index=index, txqlen=packets)
 
 
 def _change_routes(index: int, wanted: frozenset[Route]) -> list[str]:
@@ -247,7 +253,7 @@ def _kernel() -> Iterator[Any]:
         with IPRoute() as kernel:
             yield kernel
     except NetlinkError as error:
-        raise DeviceError(f"the kernel refuses a route or rule of the device: {error}") from error
+        raise DeviceError(f"the kernel refuses a change of the device: {error}") from error
 
 
 def _no_ipv6(name: str) -> None:
