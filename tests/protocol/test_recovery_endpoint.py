@@ -355,6 +355,7 @@ def test_F_47_and_T_9_the_recovery_tunnel_is_closed_when_the_scccn_is_acknowledg
     assert stop.tunnel_id == rt.local
     assert stop.body.need(ASSIGNED_TUNNEL_ID) == rt.remote
     rt.zlb()
+    line.zlb()
     assert list(rig.endpoint.tunnels) == [line.remote]
     assert len(rig.endpoint.tunnels[line.remote].sessions) == 2
 
@@ -532,6 +533,15 @@ def test_F_S4_a_refusal_after_the_scccn_is_a_refusal() -> None:
 def test_F_S4_also_when_the_acknowledgement_came_first() -> None:
     rig = Rig()
     line, rt, _ = confirmed(rig)
+    rt.say(Msg.STOPCCN, ASSIGNED_TUNNEL_ID(rt.local), result_code(4))
+    assert phases(rig)[-1] is RecoveryPhase.REFUSED
+    assert rig.endpoint.tunnels[line.remote].recovering
+
+
+def test_F_S4_also_when_it_comes_after_our_own_stopccn_was_acknowledged() -> None:
+    rig = Rig()
+    line, rt, _ = confirmed(rig)
+    rt.zlb()
     rt.say(Msg.STOPCCN, ASSIGNED_TUNNEL_ID(rt.local), result_code(4))
     assert phases(rig)[-1] is RecoveryPhase.REFUSED
     assert rig.endpoint.tunnels[line.remote].recovering

@@ -22,6 +22,7 @@ from protocol.script import (
     recover,
     response,
     result,
+    result_code,
     types,
 )
 
@@ -115,6 +116,16 @@ def test_F_S4_with_the_right_secret_the_refusal_comes_after_the_scccn() -> None:
     stop = only(rt.say(Msg.SCCCN, *response(Msg.SCCCN, only(heard, Msg.SCCRP))), Msg.STOPCCN)
     assert result(stop) == (4, 0)
     assert stop.nr == 2, "it acknowledges the SCCCN as well"
+
+
+def test_F_S4_the_refusal_is_delivered_even_if_the_peer_says_stopccn_meanwhile() -> None:
+    rig = Rig()
+    line = from_lac(rig)
+    rt, heard = ask_recovery(rig, line, ids=(line.local, 0x0BAD))
+    rt.say(Msg.SCCCN, *response(Msg.SCCCN, only(heard, Msg.SCCRP)))
+    rt.say(Msg.STOPCCN, ASSIGNED_TUNNEL_ID(rt.local), result_code(1), nr=1)
+    again = only(rig.later(1), Msg.STOPCCN)
+    assert result(again) == (4, 0)
 
 
 def test_F_S5_recovery_tunnel_ids_are_random() -> None:

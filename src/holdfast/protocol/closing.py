@@ -125,13 +125,16 @@ def stop(
 
 
 def stopped_by_peer(ctx: Context, tunnel: Tunnel, result: ResultCode, now: Instant) -> None:
-    """The peer said StopCCN: acknowledge, clear, and stay to re-acknowledge duplicates (V2-85)."""
+    """The peer said StopCCN: acknowledge, clear, and stay to re-acknowledge duplicates (V2-85).
+
+    A StopCCN of our own that crosses it is still delivered: its result may matter to the peer (F-S4).
+    """
     was_established = tunnel.established
     was_open = tunnel.state not in (TunnelState.CLOSING, TunnelState.CLOSED)
     tunnel.step(TunnelInput.STOPCCN)
-    tunnel.channel.silence()
     tunnel.end_at = now + ctx.settings.linger
     if was_open:
+        tunnel.channel.silence()
         cause = Cause.PEER if was_established else Cause.REFUSED
         _over(
             ctx, tunnel, cause, result.result, result.error or 0, result.text, was_established=was_established

@@ -149,7 +149,7 @@ class Endpoint:
         if tunnel.own_recovery is not None:
             if outcome == Outcome.DELIVER:
                 recovery_endpoint.confirm(ctx, tunnel, now)
-            recovery_endpoint.acknowledged(tunnel)
+            recovery_endpoint.acknowledged(ctx, tunnel)
         elif tunnel.recovers and tunnel.initiator and tunnel.established and channel.idle:
             old = ctx.tunnels.get(tunnel.recovers)
             if old is not None:
@@ -160,11 +160,9 @@ class Endpoint:
         channel.finish(now)
         if tunnel.leaving:
             calls.iccn_left(ctx, tunnel)
-        if tunnel.state is TunnelState.CLOSING and channel.idle and tunnel.initiator and tunnel.is_recovery:
-            ctx.flush(tunnel)
-            ctx.remove(tunnel)
-            return
         ctx.flush(tunnel)
+        if tunnel.recovers:
+            recovery_endpoint.remove_finished(ctx, tunnel)
 
     def _discards(self, tunnel: Tunnel) -> bool:
         """F-34: before its own reset an old tunnel hears nothing; at the remote endpoint only if so configured (T-4)."""

@@ -139,11 +139,22 @@ def confirm(ctx: Context, old: Tunnel, now: Instant) -> None:
     start_queued(ctx, now)
 
 
-def acknowledged(old: Tunnel) -> None:
+def acknowledged(ctx: Context, old: Tunnel) -> None:
     """Something arrived on a confirmed old tunnel: its first acknowledgement ends the chance of a refusal (F-S4)."""
     own = old.own_recovery
     if own is not None and own.phase is RePhase.CONFIRMED and old.channel.acked != own.reset_ns:
         old.own_recovery = None
+        rt = ctx.tunnels.get(own.recovery_tunnel_id)
+        if rt is not None:
+            remove_finished(ctx, rt)
+
+
+def remove_finished(ctx: Context, rt: Tunnel) -> None:
+    """A recovery tunnel of ours whose StopCCN is acknowledged may go, once no refusal can arrive on it any more."""
+    old = ctx.tunnels.get(rt.recovers)
+    awaited = old is not None and old.own_recovery is not None
+    if rt.state is TunnelState.CLOSING and rt.channel.idle and rt.initiator and not awaited:
+        ctx.remove(rt)
 
 
 def on_stopccn(ctx: Context, rt: Tunnel, result: ResultCode, now: Instant) -> None:
