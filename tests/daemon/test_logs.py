@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.daemon.effects import DEBUG, ERROR, INFO, WARNING, Log
-from holdfast.daemon.logs import HIDDEN_KEYS, LONGEST, EventLog, is_journald, json_line, log_to, text_line
+from holdfast.daemon.logs import (
+    HIDDEN_KEYS,
+    LONGEST,
+    EventLog,
+    Lines,
+    is_journald,
+    json_line,
+    log_to,
+    text_line,
+)
 from holdfast.records import Side
 
 NOON_US = 1_700_000_000_000_123
@@ -27,8 +36,10 @@ def a_log(
 
 def test_the_event_comes_first_then_what_identifies_then_the_rest() -> None:
     lines: list[str] = []
-    a_log(lines)(Log("session.up", {"speed": 5, "sid": 3, "tid": 17, "peer": "192.0.2.1:1701"}))
-    assert lines == ["2023-11-14T22:13:20.000123Z session.up peer=192.0.2.1:1701 tid=17 sid=3 speed=5\n"]
+    a_log(lines)(Log("session.up", {"speed": 5, "session": 3, "tunnel": 17, "peer": "192.0.2.1:1701"}))
+    assert lines == [
+        "2023-11-14T22:13:20.000123Z session.up peer=192.0.2.1:1701 tunnel=17 session=3 speed=5\n"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +88,7 @@ def test_json_has_the_same_keys() -> None:
     a_log(lines, form="json")(
         Log(
             "session.up",
-            {"tid": 17, "side": Side.LAC, "dns": ("a", "b"), "ok": True, "event": "forged"},
+            {"tunnel": 17, "side": Side.LAC, "dns": ("a", "b"), "ok": True, "event": "forged"},
             WARNING,
         )
     )
@@ -85,7 +96,7 @@ def test_json_has_the_same_keys() -> None:
         "event": "session.up",
         "level": "warning",
         "time": "2023-11-14T22:13:20.000123Z",
-        "tid": 17,
+        "tunnel": 17,
         "side": "lac",
         "dns": ["a", "b"],
         "ok": True,
@@ -123,8 +134,8 @@ def test_a_level_that_is_off_writes_nothing(level: str, names: list[str]) -> Non
 
 def test_the_daemon_has_events_of_its_own() -> None:
     lines: list[str] = []
-    a_log(lines, journald=True).event("node.ready", tid=3)
-    assert lines == ["<6>node.ready tid=3\n"]
+    a_log(lines, journald=True).event("node.ready", tunnel=3)
+    assert lines == ["<6>node.ready tunnel=3\n"]
 
 
 def test_journald_gets_the_priority_and_keeps_the_time() -> None:
@@ -156,9 +167,26 @@ def test_a_log_that_cannot_be_written_is_counted() -> None:
     assert log.lost == 2
 
 
-def test_lines_reach_the_descriptor() -> None:
+def test_lines_of_one_turn_reach_the_descriptor_together() -> None:
     read_end, write_end = os.pipe()
-    log_to(write_end, {}, form="text", level="info")(Log("node.ready", {}))
+    turns: list[Callable[[], None]] = []
+    log = log_to(Lines(write_end, turns.append), {}, form="text", level="info", fd=write_end)
+    log(Log("node.ready", {}))
+    log(Log("node.steady", {}))
+    (flush,) = turns
+    flush()
+    assert os.read(read_end, 4096).count(b"\n") == 2
     os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        assert pipe.read().endswith(" node.ready\n")
+    os.close(read_end)
+
+
+def test_a_descriptor_that_is_gone_costs_only_its_lines() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    turns: list[Callable[[], None]] = []
+    lines = Lines(write_end, turns.append)
+    lines(b"lost\n")
+    turns[0]()
+    lines(b"lost as well\n")
+    assert len(turns) == 2
+    os.close(write_end)

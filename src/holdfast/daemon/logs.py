@@ -1,6 +1,6 @@
 """Log events as lines: the event's name first, then key=value, or one JSON object.
 
-    session.up peer=192.0.2.1 tid=17 ptid=904 sid=3 psid=5 user="Zoe Q."
+    session.up peer=192.0.2.1 tunnel=17 peer_tunnel=904 session=3 user="Zoe Q."
 
 Invariants: one event is one line, whatever a peer put into its names (what cannot be printed is escaped); keys that
 may hold a secret, and raw octets, are never shown; a level that is off costs one comparison; a log that cannot be
@@ -11,7 +11,9 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import Enum
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -21,7 +23,7 @@ from holdfast.daemon.effects import DEBUG, ERROR, INFO, WARNING, Log
 LEVELS: Final[Mapping[str, int]] = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 """Levels by the name that configuration and log lines use."""
 
-KEYS: Final = ("peer", "tid", "ptid", "sid", "psid", "subscriber", "user", "address", "epoch")
+KEYS: Final = ("peer", "tunnel", "peer_tunnel", "session", "subscriber", "user", "address")
 """Keys that identify things: always these names, first in a line, and in this order."""
 
 HIDDEN_KEYS: Final = frozenset(
@@ -83,11 +85,38 @@ class EventLog:
             self.lost += 1
 
 
-def log_to(fd: int, environment: Mapping[str, str], *, form: Literal["text", "json"], level: str) -> EventLog:
-    """The log of a running node, on file descriptor `fd`, one write(2) per line."""
+class Lines:
+    """Lines on their way to file descriptor `fd`: those of one turn of the event loop leave with one write(2).
 
-    def write(line: bytes) -> int:
-        return os.write(fd, line)
+    `soon` calls a function at the end of the turn; None writes at once.
+    """
+
+    __slots__ = ("_fd", "_soon", "_waiting")
+
+    def __init__(self, fd: int, soon: Callable[[Callable[[], None]], object] | None) -> None:
+        self._fd = fd
+        self._soon = soon
+        self._waiting: list[bytes] = []
+
+    def __call__(self, line: bytes) -> None:
+        if self._soon is None:
+            os.write(self._fd, line)
+            return
+        if not self._waiting:
+            self._soon(self.flush)
+        self._waiting.append(line)
+
+    def flush(self) -> None:
+        """Write what waits. What cannot be written is lost: a log never stops the node."""
+        lines, self._waiting = self._waiting, []
+        with suppress(OSError):
+            os.write(self._fd, b"".join(lines))
+
+
+def log_to(
+    write: Lines, environment: Mapping[str, str], *, form: Literal["text", "json"], level: str, fd: int = 2
+) -> EventLog:
+    """The log of a running node, whose lines end on file descriptor `fd`."""
 
     def utc_us() -> int:
         return time.time_ns() // 1000
@@ -124,12 +153,19 @@ def json_line(event: str, fields: Mapping[str, object], level: str, stamp: str) 
     return _printable(msgspec.json.encode(line).decode())
 
 
-def _in_order(fields: Mapping[str, object]) -> list[str]:
-    ordered = [key for key in KEYS if key in fields]
-    return ordered + [key for key in fields if key not in KEYS]
+def _in_order(fields: Mapping[str, object]) -> tuple[str, ...]:
+    return _order(tuple(fields))
+
+
+@lru_cache(maxsize=256)
+def _order(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """What identifies comes first. Events are few, so are the sets of keys."""
+    return (*(key for key in KEYS if key in keys), *(key for key in keys if key not in KEYS))
 
 
 def _as_text(key: str, value: object) -> str:
+    if type(value) is int and key not in HIDDEN_KEYS:
+        return str(value)
     plain = _plain(key, value)
     if isinstance(plain, bool):
         return "true" if plain else "false"
@@ -172,4 +208,9 @@ def _escaped(character: str) -> str:
 
 def _stamp(utc_us: int) -> str:
     seconds, micros = divmod(utc_us, 1_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{micros:06d}Z"
+    return f"{_second(seconds)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(utc_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(utc_s))

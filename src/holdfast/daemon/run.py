@@ -28,7 +28,7 @@ from holdfast.daemon import memory, systemd
 from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
 from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
-from holdfast.daemon.logs import log_to
+from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
@@ -56,6 +56,7 @@ TEARDOWN_PATIENCE: Duration = 30 * SECOND
 """How long a teardown waits for peers to acknowledge."""
 
 STEP_S = 0.05
+STDERR = 2
 
 
 def run(config: Config, *, data_flows: Callable[[], None] = lambda: None) -> int:
@@ -89,14 +90,16 @@ class Daemon:
     def __init__(self, config: Config, at_end: ExitStack) -> None:
         """Take the socket, the records and the data plane. Raises LocalError."""
         self._config = config
-        self._log_line = log_to(2, os.environ, form=config.log.format, level=config.log.level)
+        self._loop: AbstractEventLoop = uvloop.new_event_loop()
+        at_end.callback(self._loop.close)
+        lines = Lines(STDERR, self._loop.call_soon)
+        at_end.callback(lines.flush)
+        self._log_line = log_to(lines, os.environ, form=config.log.format, level=config.log.level)
         self._stamp_all = config.log.format == "json"
         self._started_utc_us = utc_us()
         self._notifier = systemd.notifier(os.environ)
         at_end.callback(self._notifier.close)
         _make_directories(config)
-        self._loop: AbstractEventLoop = uvloop.new_event_loop()
-        at_end.callback(self._loop.close)
         self._loop.set_exception_handler(self._on_loop_error)
         self._udp = self._take_socket(at_end)
         journal, self._saved = self._take_records(at_end)
@@ -145,8 +148,8 @@ class Daemon:
                 "record.quarantined",
                 ERROR,
                 kind=record.kind.value,
-                tid=record.tunnel_id,
-                sid=record.session_id,
+                tunnel=record.tunnel_id,
+                session=record.session_id,
                 reason=record.reason,
             )
         now = monotonic_us()
