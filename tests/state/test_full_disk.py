@@ -91,7 +91,8 @@ def fill(disk: Path) -> Path:
 
 
 def remounted(disk: Path, mode: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], check=True)
+    """The mount only ("bind"): in a user namespace a file system is not remounted with its own options."""
+    subprocess.run(["mount", "-o", f"remount,bind,{mode}", str(disk)], check=True)
 
 
 def leave_a_journal(path: Path, *, killed: bool) -> None:
