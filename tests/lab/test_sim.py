@@ -19,6 +19,11 @@ def test_F_72_after_any_history_both_sides_agree_on_every_session(first: int) ->
     assert not bad, f"python -m holdfast.lab.sim --start {bad[0].seed} --seeds 1"
 
 
+def test_a_late_cdn_and_an_id_used_again() -> None:
+    """Seed 35: a CDN that waited behind the window met the next session of that id at the restarted LNS."""
+    assert not simulate(35).problems
+
+
 def test_the_histories_are_worth_running() -> None:
     verdicts = [simulate(seed) for seed in range(20)]
     assert sum(v.crashes for v in verdicts) > 20

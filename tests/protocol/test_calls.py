@@ -166,7 +166,8 @@ def test_V2_100_a_call_on_a_tunnel_that_is_not_there_is_our_own_mistake() -> Non
 def test_V2_100_lac_messages_out_of_turn_end_the_session(state: SessionState, kind: Msg, answer: int) -> None:
     rig = Rig()
     line, local = in_state(rig, "lac", state)
-    heard = line.say(kind, *AVPS[kind], session=local)
+    avps = [result_code(3), *ICRP] if kind is Msg.CDN else AVPS[kind]
+    heard = line.say(kind, *avps, session=local)
     assert types(heard) == [answer]
     assert not rig.tunnel().sessions
     assert len(downs(rig)) == 1
@@ -298,6 +299,16 @@ def test_V2_141_also_when_the_session_is_up_here() -> None:
     kept = call_in(line, 0x0A12)
     line.say(Msg.CDN, result_code(1), ASSIGNED_SESSION_ID(0x0A11))
     assert list(rig.tunnel().sessions) == [kept]
+
+
+def test_T_10_and_V2_141_a_late_cdn_does_not_hit_the_session_that_inherited_its_id() -> None:
+    rig = Rig()
+    line = from_lac(rig)
+    local = call_in(line, 0x0A11)
+    line.say(Msg.CDN, result_code(3), ASSIGNED_SESSION_ID(0x0BBB), session=local)
+    assert rig.session().established
+    line.say(Msg.CDN, result_code(3), ASSIGNED_SESSION_ID(0x0A11), session=local)
+    assert not rig.tunnel().sessions
 
 
 def test_V2_141_a_cdn_without_a_result_code_still_ends_the_session() -> None:

@@ -171,9 +171,12 @@ def _announce(ctx: Context, tunnel: Tunnel, session: Session) -> None:
 
 def on_cdn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Instant) -> None:
     """The peer ends a session: clean up, answer nothing but the transport's acknowledgement (V2-141)."""
+    peer_id = msg.get(ASSIGNED_SESSION_ID)
     session = tunnel.sessions.get(session_id)
     if session is None:
-        session = None if session_id else _called(tunnel, msg.get(ASSIGNED_SESSION_ID))
+        session = None if session_id else _called(tunnel, peer_id)
+    elif peer_id and session.peer_id not in (0, peer_id):
+        session = None  # it means an earlier session whose id this one has inherited (T-10)
     if session is None:
         ctx.count(Counter.RX_UNKNOWN_SESSION)
         return

@@ -30,6 +30,15 @@ HARSH = 0.1
 """With more loss than this a recovery may fail honestly; both sides must still agree in the end."""
 
 
+class Crowded(Random):
+    """Chance that draws ids from a small space, so that a restarted process reuses those it has forgotten (F-69)."""
+
+    def randbytes(self, n: int) -> bytes:
+        """Two octets are an id: 1…64, mostly."""
+        drawn = super().randbytes(n)
+        return bytes((0, drawn[1] & 0x3F)) if n == 2 else drawn
+
+
 class Weather(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """How bad one history is. Probabilities per datagram, delays in microseconds, events in the time of trouble."""
 
@@ -39,6 +48,7 @@ class Weather(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     delay: Duration
     crashes: int
     pace: Duration
+    crowded: bool
 
 
 def draw_weather(random: Random) -> Weather:
@@ -50,6 +60,7 @@ def draw_weather(random: Random) -> Weather:
         delay=random.choice((2, 20, 80)) * MILLISECOND,
         crashes=random.choice((1, 1, 2, 3, 5)),
         pace=random.choice((100, 300, 1000)) * MILLISECOND,
+        crowded=random.random() < 0.4,
     )
 
 
@@ -90,7 +101,8 @@ class World:
         self.lns = self._host(Side.LNS, LNS, LAC, boot)
 
     def _host(self, side: Side, address: Address, peer: Address, boot: Boot) -> Host:
-        chance = Random(self.random.getrandbits(64))
+        seed = self.random.getrandbits(64)
+        chance = Crowded(seed) if self.weather.crowded else Random(seed)
         host = Host(
             side, address, lambda: boot(side, address, peer, chance), self._transmit, self._commit_later
         )
