@@ -84,6 +84,22 @@ def utc_us() -> int:
     return time.time_ns() // 1000
 
 
+class Chance:
+    """The kernel's random octets, drawn a page at a time: a set-up takes them in five small portions."""
+
+    def __init__(self) -> None:
+        self._page = b""
+        self._at = 0
+
+    def take(self, count: int) -> bytes:
+        """`count` octets that nobody has had before."""
+        end = self._at + count
+        if end > len(self._page):
+            self._page, self._at, end = os.urandom(max(count, 4096)), 0, count
+        start, self._at = self._at, end
+        return self._page[start:end]
+
+
 class Daemon:
     """Everything of a running node. What is opened is closed in reverse order by the stack that it is given."""
 
@@ -105,7 +121,7 @@ class Daemon:
         journal, self._saved = self._take_records(at_end)
         self._device = device_spec(config)
         self._plane = self._take_plane(at_end)
-        self._node = Node(config, os.urandom, utc_us)
+        self._node = Node(config, Chance().take, utc_us)
         self._runner = Runner(
             self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
         )

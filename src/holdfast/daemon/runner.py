@@ -175,6 +175,9 @@ class Runner:
         held = self._held
         entries: list[Entry] = []
         for effect in effects:
+            if isinstance(effect, Send) and not held and not entries:  # the receive path: nearly every effect
+                self._send(effect.data, effect.to)
+                continue
             if isinstance(effect, Log):
                 self._log(effect)
                 continue
