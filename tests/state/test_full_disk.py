@@ -22,13 +22,10 @@ MIB = 1024 * 1024
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB of its own."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.strip()}")
+        pytest.skip("a tmpfs cannot be mounted here: that needs root, or a user namespace")
     try:
         yield tmp_path
     finally:

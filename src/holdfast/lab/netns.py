@@ -127,11 +127,15 @@ def unavailable() -> str | None:
     if shutil.which("ip") is None:
         return "the `ip` command is missing (package iproute2)"
     if os.geteuid() != 0:
-        return "network namespaces need root (or `unshare -Urnm` with a tmpfs on /run)"
+        return (
+            "network namespaces need root: sudo, or `unshare -Urnm` with a tmpfs on /run (scripts/privileged)"
+        )
     try:
         os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError:
+        return "/dev/net/tun cannot be opened: as root, chmod 666 /dev/net/tun (udev's own mode)"
     except OSError as e:
-        return f"/dev/net/tun: {e.strerror}"
+        return f"/dev/net/tun cannot be opened ({e.strerror}): as root, modprobe tun"
     probe = f"{_PREFIX}-probe-{os.getpid()}"
     try:
         ip(f"netns add {probe}")
