@@ -119,7 +119,9 @@ class TunnelSettings(_Table, frozen=True):
     sccrq_per_second: Annotated[
         int,
         Meta(
-            ge=1, le=1_000_000, description="tunnel set-ups answered per second; more are dropped and counted"
+            ge=1,
+            le=1_000_000,
+            description="tunnel set-ups answered per second and peer; more are dropped and counted",
         ),
     ] = 2000
 

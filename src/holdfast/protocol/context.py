@@ -41,7 +41,7 @@ class Context:
         "recovering",
         "recovery_queue",
         "recovery_tunnels",
-        "sccrq_limit",
+        "sccrq_limits",
         "settings",
         "tunnel_ids",
         "tunnels",
@@ -65,7 +65,7 @@ class Context:
         self.deadlines: Deadlines[int] = Deadlines()
         self.effects: list[Effect] = []
         self.counters: dict[Counter, int] = dict.fromkeys(Counter, 0)
-        self.sccrq_limit = TokenBucket(settings.sccrq_per_second)
+        self.sccrq_limits: dict[str, TokenBucket] = {}
         self.half_open: set[int] = set()
         self.opening: set[int] = set()
         self.challenges: set[bytes] = set()
@@ -87,6 +87,13 @@ class Context:
     def count(self, counter: Counter, n: int = 1) -> None:
         """Count."""
         self.counters[counter] += n
+
+    def admits_sccrq(self, peer_name: str, now: Instant) -> bool:
+        """Whether one more SCCRQ of this peer is within its limit; all who are no peer share the name ""."""
+        limit = self.sccrq_limits.get(peer_name)
+        if limit is None:
+            limit = self.sccrq_limits[peer_name] = TokenBucket(self.settings.sccrq_per_second)
+        return limit.take(now)
 
     def next_hello(self, now: Instant) -> Instant | None:
         """When silence from `now` on calls for a HELLO (V2-87); never, if the interval is 0."""

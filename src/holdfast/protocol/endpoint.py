@@ -274,9 +274,6 @@ class Endpoint:
     ) -> None:
         """A message with tunnel id 0: an SCCRQ, or a StopCCN from a peer that does not know our id yet (V2-86)."""
         ctx = self.ctx
-        if not ctx.sccrq_limit.take(now):
-            ctx.count(Counter.SCCRQ_RATE_LIMITED)
-            return
         try:
             msg = decode(body)
         except Malformed:
@@ -299,17 +296,24 @@ class Endpoint:
                 self._refuse_sccrq(peer_id, e, source)
 
     def _on_sccrq(self, msg: Message, peer_id: int, source: Address, now: Instant) -> None:
-        """Cheap checks first, then a half-open tunnel. Raises PeerError."""
+        """Cheap checks first, then a half-open tunnel. Raises PeerError.
+
+        The limits are per peer, and do not hold back who names a tunnel that is up with both its ids: a flood must
+        not cost that tunnel its recovery, and there is one attempt at a time for each (F-S6).
+        """
         ctx, settings = self.ctx, self.ctx.settings
-        host_name = msg.get(HOST_NAME) or ""
-        peer = ctx.find_peer(source[0], host_name)
+        peer = ctx.find_peer(source[0], msg.get(HOST_NAME) or "")
+        recovers = remote_endpoint.claimed(ctx, source, msg) is not None
+        if not recovers and not ctx.admits_sccrq(peer.name if peer is not None else "", now):
+            ctx.count(Counter.SCCRQ_RATE_LIMITED)
+            return
         if peer is None:
             ctx.count(Counter.AUTH_FAILED)
             raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "no such peer is configured")
         if msg.fault is not None:
             raise PeerError(StopCcn.GENERAL_ERROR, msg.fault.error, msg.fault.text)
         handshake.check_version(msg)
-        if len(ctx.half_open) >= settings.max_half_open:
+        if not recovers and len(ctx.half_open) >= settings.max_half_open:
             ctx.count(Counter.SCCRQ_RATE_LIMITED)
             return
         handshake.check_reflection(ctx, msg)

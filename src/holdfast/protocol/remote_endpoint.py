@@ -38,7 +38,7 @@ MAX_JUMP = 28_672
 def on_sccrq(ctx: Context, source: Address, peer: PeerSettings, msg: Message, now: Instant) -> Tunnel | None:
     """A recovery SCCRQ that passed the cheap checks. None: dropped. Raises PeerError: refused at once."""
     ids = msg.need(TUNNEL_RECOVERY)
-    old = _find(ctx, source, msg, ids.recover_remote_tunnel_id, ids.recover_tunnel_id)
+    old = claimed(ctx, source, msg)
     secret = old.secret if old is not None else peer.secret
     if not secret and (old is None or ctx.settings.failover.require_secret):
         ctx.count(Counter.RECOVERY_REFUSED)
@@ -72,16 +72,17 @@ def on_sccrq(ctx: Context, source: Address, peer: PeerSettings, msg: Message, no
     return rt
 
 
-def _find(ctx: Context, source: Address, msg: Message, local_id: int, peer_id: int) -> Tunnel | None:
+def claimed(ctx: Context, source: Address, msg: Message) -> Tunnel | None:
     """The established tunnel that may be recovered by this SCCRQ, or None (F-28…F-30, T-19, T-21, T-24, T-28)."""
-    old = ctx.tunnels.get(local_id)
-    if old is None or not old.established or old.is_recovery or old.peer_id != peer_id:
+    ids = msg.get(TUNNEL_RECOVERY)
+    old = ctx.tunnels.get(ids.recover_remote_tunnel_id) if ids is not None else None
+    if ids is None or old is None or not old.established or old.is_recovery:
         return None
-    if not recovery.capable(old.local_failover, old.peer_failover):
+    if old.peer_id != ids.recover_tunnel_id or not recovery.capable(old.local_failover, old.peer_failover):
         return None
     if source[0] != old.peer_address[0] and source[0] not in old.peer.recovery_addresses:
         return None
-    if msg.need(HOST_NAME) != old.peer_host_name:
+    if msg.get(HOST_NAME) != old.peer_host_name:
         return None
     return old
 
