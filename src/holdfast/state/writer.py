@@ -44,7 +44,7 @@ class Pace(msgspec.Struct, frozen=True):
     in memory. `probe_s`: how often an unwritable file is tried.
     """
 
-    gather_s: float = 0.004
+    gather_s: float = 0.008
     lazy_s: float = 1.0
     probe_s: float = 1.0
 
