@@ -340,3 +340,9 @@ def test_ppp_begins_after_the_iccn_even_behind_a_narrow_window() -> None:
     network.start(network.lns, network.lac)
     network.run(1)  # less than PPP's Restart timer: no frame was lost
     assert len(network.lns.plane) == 40
+
+
+def test_our_own_address_is_never_given_to_a_subscriber() -> None:
+    network = Network(sessions=3)
+    network.up()
+    assert network.lns.config.ppp.local_address not in {e.address for e in network.lns.plane.values()}

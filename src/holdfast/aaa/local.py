@@ -37,10 +37,14 @@ class LocalAuthenticator:
 
     __slots__ = ("_default", "_fixed_used", "_pools", "_users")
 
-    def __init__(self, users: Iterable[User], pools: Iterable[tuple[str, int, int]]) -> None:
-        """`pools`: name, first and last address (as integers) of each."""
+    def __init__(
+        self, users: Iterable[User], pools: Iterable[tuple[str, int, int]], own_address: str = ""
+    ) -> None:
+        """`pools`: name, first and last address (as integers) of each; `own_address` is never given out."""
         self._users = {user.name: user for user in users}
         fixed = [number(user.address) for user in self._users.values() if user.address]
+        if own_address:
+            fixed.append(number(own_address))
         self._pools = {name: AddressPool(name, first, last, fixed) for name, first, last in pools}
         self._default = next(iter(self._pools), "")
         self._fixed_used: set[str] = set()

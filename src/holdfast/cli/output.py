@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from holdfast.core.auth import CHAP, PAP
+
 Row: TypeAlias = Mapping[str, Any]
 Column: TypeAlias = tuple[str, Callable[[Row], object]]
 """Heading, and how to get the cell from a row."""
@@ -65,12 +67,24 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+_METHODS = {0: "none", PAP: "pap", CHAP: "chap"}
+_WORDS: Mapping[str, Callable[[int], str]] = {
+    "auth": lambda method: _METHODS.get(method, f"{method:#06x}"),
+    "auth_method": lambda method: _METHODS.get(method, f"{method:#06x}"),
+    "magic": lambda magic: f"{magic:08x}",
+    "accm": lambda accm: f"{accm:08x}",
+}
+"""Numbers that people read in another form than JSON has them."""
+
+
 def _flat(prefix: str, fields: Mapping[str, object]) -> Iterable[tuple[str, object]]:
     for name, value in fields.items():
         if isinstance(value, Mapping):
             yield from _flat(f"{prefix}{name}.", value)
         elif name.endswith("_utc_us") and isinstance(value, int):
             yield prefix + name.removesuffix("_utc_us"), utc(value)
+        elif name in _WORDS and isinstance(value, int):
+            yield prefix + name, _WORDS[name](value)
         else:
             yield prefix + name, value
 

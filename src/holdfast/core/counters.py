@@ -8,7 +8,6 @@ class Counter(Enum):
 
     RX_CONTROL = "control messages received"
     TX_CONTROL = "control messages sent"
-    RX_DATA = "data messages received"
     RX_MALFORMED = "datagrams dropped: they are not what they claim"
     RX_BAD_VERSION = "datagrams dropped: a version that is not spoken here"
     RX_UNKNOWN_TUNNEL = "control messages dropped: no such tunnel"

@@ -61,7 +61,8 @@ def peer_settings(peer: Peer) -> PeerSettings:
 def local_aaa(config: Config) -> LocalAuthenticator:
     """Users and pools from the configuration."""
     users = (User(name=u.name, secret=u.secret.encode(), address=u.address, pool=u.pool) for u in config.user)
-    return LocalAuthenticator(users, ((p.name, int(p.bounds[0]), int(p.bounds[1])) for p in config.pool))
+    pools = ((p.name, int(p.bounds[0]), int(p.bounds[1])) for p in config.pool)
+    return LocalAuthenticator(users, pools, config.ppp.local_address)
 
 
 def peer_finder(config: Config) -> FindPeer:
