@@ -7,7 +7,6 @@ STAMP := .venv/.ready
 
 $(STAMP): pyproject.toml requirements.lock scripts/setup
 	./scripts/setup
-	@touch $(STAMP)
 
 # A restart is timed from exec: byte code must be there, whatever PYTHONDONTWRITEBYTECODE says.
 compiled: $(STAMP)

@@ -5,6 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 RUN_OPTIONS = ("-c", "--config")
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell has it."""
+
+LabCommand = Callable[[list[str]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -20,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
             sys.exit(run(file))
         case ["drill", "restart", *rest]:
-            sys.exit(_drill()(rest))
+            sys.exit(_lab(_drill, rest))
         case ["blast", *rest]:
-            sys.exit(_blast()(rest))
+            sys.exit(_lab(_blast, rest))
         case _:
             from holdfast.cli.app import app
 
@@ -30,13 +34,21 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             sys.exit(0)
 
 
-def _drill() -> Callable[[list[str]], int]:
+def _lab(command: Callable[[], LabCommand], arguments: list[str]) -> int:
+    """A command of the lab; it cleans up after itself when the user has had enough of it."""
+    try:
+        return command()(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _drill() -> LabCommand:
     from holdfast.lab.drill import main as drill
 
     return drill
 
 
-def _blast() -> Callable[[list[str]], int]:
+def _blast() -> LabCommand:
     from holdfast.lab.blast.main import main as blast
 
     return blast
