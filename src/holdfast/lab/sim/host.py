@@ -6,15 +6,68 @@ two effects.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Protocol
 
 from holdfast.core.clock import Instant
 from holdfast.lab.sim.machine import Machine, Pairing, pairing
-from holdfast.protocol.effects import Address, Effect, Persist, Send
-from holdfast.records import SessionRecord, Side, TunnelRecord, session_key, split_key
+from holdfast.protocol.effects import Address, Effect, Persist, Recovery, RecoveryPhase, Send
+from holdfast.records import EndpointRecord, SessionRecord, Side, TunnelRecord, session_key, split_key
 from holdfast.records.writes import ForgetSession, ForgetTunnel, Save, Write
+from holdfast.state.saved import Saved
 
 Commit = Callable[[], None]
+Transmit = Callable[[bytes, Address], None]
+
+
+class Host(Protocol):
+    """A machine in the world: it runs a node, can be killed, and starts again from its disk.
+
+    `effects_until_crash` counts down; None: no crash is near. `on_crash` is called with the node still there.
+    """
+
+    side: Side
+    address: Address
+    effects_until_crash: int | None
+    on_crash: Callable[[], None]
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+
+    def start(self, now: Instant) -> None:
+        """A new process."""
+
+    def crash(self) -> None:
+        """SIGKILL."""
+
+    def receive(self, data: bytes, source: Address, now: Instant) -> None:
+        """A datagram arrives; nobody hears it if there is no process."""
+
+    def timer(self, now: Instant) -> None:
+        """The deadline has come."""
+
+    def deadline(self) -> Instant | None:
+        """When `timer` wants to be called."""
+
+    def stir(self, random: Random, now: Instant) -> None:
+        """Do one thing that a subscriber or an operator might do."""
+
+    def held(self) -> set[Pairing]:
+        """The sessions that this host has now, or would restore if it is down."""
+
+    def recorded(self) -> set[Pairing]:
+        """The sessions that a restart would restore."""
+
+    def ended_on_purpose(self) -> set[Pairing]:
+        """Sessions that somebody here ended, in this process or an earlier one."""
+
+    def problems(self) -> list[str]:
+        """What is wrong or not at rest."""
+
+    def failed_recoveries(self) -> int:
+        """How many recoveries have been given up."""
 
 
 class Disk:
@@ -23,8 +76,14 @@ class Disk:
     def __init__(self) -> None:
         self.tunnels: dict[int, TunnelRecord] = {}
         self.sessions: dict[int, SessionRecord] = {}
+        self.endpoint: EndpointRecord | None = None
 
-    def apply(self, writes: tuple[Write, ...]) -> None:
+    def saved(self) -> Saved:
+        """What a journal would load. A session without its tunnel has no place in it."""
+        sessions = [s for s in self.sessions.values() if s.tunnel_id in self.tunnels]
+        return Saved(tunnels=list(self.tunnels.values()), sessions=sessions, endpoint=self.endpoint)
+
+    def apply(self, writes: Iterable[Write]) -> None:
         """Make writes durable."""
         for write in writes:
             match write:
@@ -32,6 +91,8 @@ class Disk:
                     self.tunnels[record.local_id] = record
                 case Save(SessionRecord() as record):
                     self.sessions[session_key(record.tunnel_id, record.local_id)] = record
+                case Save(EndpointRecord() as record):
+                    self.endpoint = record
                 case ForgetTunnel(tunnel_id):
                     self.tunnels.pop(tunnel_id, None)
                     for key in [k for k in self.sessions if split_key(k)[0] == tunnel_id]:
@@ -48,60 +109,101 @@ class Disk:
         }
 
 
-class Host:
-    """One node with its disk. `send` gives a datagram to the network, `commit_later` delays a commit."""
+class MachineHost:
+    """A host whose node is a `Machine`. `send` gives a datagram to the network, `commit_later` delays a commit."""
 
     def __init__(
         self,
         side: Side,
         address: Address,
         boot: Callable[[], Machine],
-        send: Callable[["Host", bytes, Address], None],
-        commit_later: Callable[["Host", Commit], None],
+        send: Transmit,
+        commit_later: Callable[[Commit], None],
     ) -> None:
         self.side, self.address = side, address
         self.disk = Disk()
-        self.machine: Machine | None = None
-        self.cleared: set[Pairing] = set()
         self.effects_until_crash: int | None = None
-        self.on_crash: Callable[[Host], None] = lambda host: None
-        self.news: list[Effect] = []
+        self.on_crash: Callable[[], None] = lambda: None
+        self._machine: Machine | None = None
+        self._cleared: set[Pairing] = set()
+        self._failed_recoveries = 0
         self._boot, self._send, self._commit_later = boot, send, commit_later
         self._lanes: dict[int, deque[Effect]] = {}
         self._submitted: deque[tuple[int, tuple[Write, ...]]] = deque()
         self._epoch = 0
 
+    @property
+    def running(self) -> bool:
+        """See `Host`."""
+        return self._machine is not None
+
     def start(self, now: Instant) -> None:
-        """A new process."""
-        self.machine = self._boot()
+        """See `Host`."""
+        self._machine = self._boot()
         disk = self.disk
-        self.perform(self.machine.start(list(disk.tunnels.values()), list(disk.sessions.values()), now))
+        self.perform(self._machine.start(list(disk.tunnels.values()), list(disk.sessions.values()), now))
 
     def crash(self) -> None:
-        """SIGKILL."""
-        machine = self.machine
+        """See `Host`."""
+        machine = self._machine
         if machine is None:
             return
-        self.on_crash(self)
-        self.cleared |= machine.cleared
-        self.machine = None
+        self.on_crash()
+        self._cleared |= machine.cleared
+        self._machine = None
         self.effects_until_crash = None
         self._epoch += 1
         self._lanes.clear()
         self._submitted.clear()
 
+    def receive(self, data: bytes, source: Address, now: Instant) -> None:
+        """See `Host`."""
+        if self._machine is not None:
+            self.perform(self._machine.datagram(data, source, now))
+
+    def timer(self, now: Instant) -> None:
+        """See `Host`."""
+        if self._machine is not None:
+            self.perform(self._machine.timer(now))
+
+    def deadline(self) -> Instant | None:
+        """See `Host`."""
+        return self._machine.deadline() if self._machine is not None else None
+
+    def stir(self, random: Random, now: Instant) -> None:
+        """See `Host`."""
+        if self._machine is not None:
+            self.perform(self._machine.stir(random, now))
+
     def held(self) -> set[Pairing]:
-        """The sessions that this host has now, or would restore if it is down."""
-        return self.machine.sessions() if self.machine is not None else self.disk.pairings(self.side)
+        """See `Host`."""
+        return self._machine.sessions() if self._machine is not None else self.recorded()
+
+    def recorded(self) -> set[Pairing]:
+        """See `Host`."""
+        return self.disk.pairings(self.side)
 
     def ended_on_purpose(self) -> set[Pairing]:
-        """Sessions that somebody here ended, in this process or an earlier one."""
-        return self.cleared | (self.machine.cleared if self.machine is not None else set())
+        """See `Host`."""
+        return self._cleared | (self._machine.cleared if self._machine is not None else set())
+
+    def problems(self) -> list[str]:
+        """See `Host`."""
+        if self._machine is None:
+            return ["did not come back"]
+        found = self._machine.unsettled()
+        if self.recorded() != self.held() or len(self.disk.sessions) != len(self.held()):
+            found.append("the records are not the sessions")
+        return found
+
+    def failed_recoveries(self) -> int:
+        """See `Host`."""
+        return self._failed_recoveries
 
     def perform(self, effects: list[Effect]) -> None:
         """Carry out effects in order, each in its lane."""
         for effect in effects:
-            if self.machine is None:
+            if self._machine is None:
                 return
             lane = effect.lane if isinstance(effect, Send | Persist) else 0
             blocked = self._lanes.get(lane)
@@ -117,14 +219,14 @@ class Host:
                 return
             self.effects_until_crash -= 1
         if isinstance(effect, Send):
-            self._send(self, effect.data, effect.to)
+            self._send(effect.data, effect.to)
         elif isinstance(effect, Persist):
             self._lanes[lane] = deque()
             self._submitted.append((lane, effect.writes))
             epoch = self._epoch
-            self._commit_later(self, lambda: self._commit(epoch))
-        else:
-            self.news.append(effect)
+            self._commit_later(lambda: self._commit(epoch))
+        elif isinstance(effect, Recovery) and effect.phase is RecoveryPhase.FAILED:
+            self._failed_recoveries += 1
 
     def _commit(self, epoch: int) -> None:
         """The disk has everything that was submitted; its lanes go on."""

@@ -20,12 +20,18 @@ MOST_TUNNELS = 3
 
 
 class Pairing(NamedTuple):
-    """A session as both ends name it: tunnel and session id at the LAC, then at the LNS."""
+    """A session as both ends name it: tunnel and session id at the LAC, then at the LNS; then what PPP agreed on.
+
+    The control protocol alone leaves address and magic numbers out.
+    """
 
     lac_tunnel: int
     lac_session: int
     lns_tunnel: int
     lns_session: int
+    address: str = ""
+    lac_magic: int = 0
+    lns_magic: int = 0
 
 
 class Machine(Protocol):
@@ -117,7 +123,7 @@ class EndpointMachine:
         return self.recorded(endpoint.close_session(tunnel.local_id, session.local_id, now))
 
     def _of(self, p: Pairing) -> tuple[int, int]:
-        return p[:2] if self.side is Side.LAC else p[2:]
+        return p[:2] if self.side is Side.LAC else p[2:4]
 
     def recorded(self, effects: list[Effect]) -> list[Effect]:
         """Add what the owner of the sessions writes: a record when one is up, its removal when one is down."""
@@ -157,41 +163,8 @@ class EndpointMachine:
         }
 
     def unsettled(self) -> list[str]:
-        """Look at every tunnel and every registry of the endpoint."""
-        ctx = self.endpoint.ctx
-        found: list[str] = []
-        if faults := ctx.counters[Counter.MACHINE_FAULT]:
-            found.append(f"{faults} internal errors")
-        for t in ctx.tunnels.values():
-            if not t.established or t.is_recovery:
-                found.append(f"tunnel {t.local_id} is {t.state.name}, recovers {t.recovers}")
-            if t.own_recovery is not None or t.pending_recovery_id or t.sync is not None:
-                found.append(f"tunnel {t.local_id} is still being recovered")
-            if not t.channel.idle or t.channel.held or t.clear_at is not None:
-                found.append(f"tunnel {t.local_id} still waits for its peer")
-            if len(t.ids) != len(t.sessions):
-                found.append(f"tunnel {t.local_id} leaks session ids")
-            if t.by_peer != {s.peer_id: s.local_id for s in t.sessions.values()}:
-                found.append(f"tunnel {t.local_id} knows its sessions by the wrong names")
-            found += [
-                f"session {t.local_id}/{s.local_id} is {s.state.name}, {s.queries} queries"
-                for s in t.sessions.values()
-                if not s.established or s.queries
-            ]
-        if len(ctx.tunnel_ids) != len(ctx.tunnels):
-            found.append("tunnel ids leak")
-        if (
-            ctx.half_open
-            or ctx.opening
-            or ctx.challenges
-            or ctx.recovering
-            or ctx.recovery_tunnels
-            or ctx.decoys
-        ):
-            found.append("a set-up is still under way")
-        if set(ctx.by_sccrq.values()) - set(ctx.tunnels):
-            found.append("a registry holds tunnels that are gone")
-        return found
+        """What the endpoint has not finished."""
+        return unsettled(self.endpoint)
 
 
 def pairing(
@@ -200,3 +173,34 @@ def pairing(
     """A session, seen from `side`."""
     local, peer = (local_tunnel, local_session), (peer_tunnel, peer_session)
     return Pairing(*local, *peer) if side is Side.LAC else Pairing(*peer, *local)
+
+
+def unsettled(endpoint: Endpoint) -> list[str]:
+    """What is not at rest in any tunnel and any registry of an endpoint."""
+    ctx = endpoint.ctx
+    found: list[str] = []
+    if faults := ctx.counters[Counter.MACHINE_FAULT]:
+        found.append(f"{faults} internal errors")
+    for t in ctx.tunnels.values():
+        if not t.established or t.is_recovery:
+            found.append(f"tunnel {t.local_id} is {t.state.name}, recovers {t.recovers}")
+        if t.own_recovery is not None or t.pending_recovery_id or t.sync is not None:
+            found.append(f"tunnel {t.local_id} is still being recovered")
+        if not t.channel.idle or t.channel.held or t.clear_at is not None:
+            found.append(f"tunnel {t.local_id} still waits for its peer")
+        if len(t.ids) != len(t.sessions):
+            found.append(f"tunnel {t.local_id} leaks session ids")
+        if t.by_peer != {s.peer_id: s.local_id for s in t.sessions.values()}:
+            found.append(f"tunnel {t.local_id} knows its sessions by the wrong names")
+        found += [
+            f"session {t.local_id}/{s.local_id} is {s.state.name}, {s.queries} queries"
+            for s in t.sessions.values()
+            if not s.established or s.queries
+        ]
+    if len(ctx.tunnel_ids) != len(ctx.tunnels):
+        found.append("tunnel ids leak")
+    if ctx.half_open or ctx.opening or ctx.challenges or ctx.recovering or ctx.recovery_tunnels or ctx.decoys:
+        found.append("a set-up is still under way")
+    if set(ctx.by_sccrq.values()) - set(ctx.tunnels):
+        found.append("a registry holds tunnels that are gone")
+    return found

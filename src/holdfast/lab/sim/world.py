@@ -9,17 +9,18 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
+from typing import Final
 
 import msgspec
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
-from holdfast.lab.sim.host import Commit, Host
+from holdfast.lab.sim.host import Commit, Host, MachineHost
 from holdfast.lab.sim.machine import EndpointMachine, Machine, Pairing
-from holdfast.protocol.effects import Address, Recovery, RecoveryPhase
+from holdfast.protocol.effects import Address
 from holdfast.records import Side
 
-LAC: Address = ("192.0.2.2", 1701)
-LNS: Address = ("192.0.2.1", 1701)
+ADDRESSES: Final[dict[Side, Address]] = {Side.LAC: ("192.0.2.2", 1701), Side.LNS: ("192.0.2.1", 1701)}
+OPPOSITE: Final = {Side.LAC: Side.LNS, Side.LNS: Side.LAC}
 SECRET = b"failover-secret"
 
 TROUBLE: Duration = 40 * SECOND
@@ -95,29 +96,38 @@ class World:
         self.peaceful = False
         self.expected: set[Pairing] = set()
         self.crashes = 0
+        self._boot = boot
         self._order = count()
         self._events: list[tuple[Instant, int, Callable[[], None]]] = []
-        self.lac = self._host(Side.LAC, LAC, LNS, boot)
-        self.lns = self._host(Side.LNS, LNS, LAC, boot)
+        self.lac, self.lns = (self._host(side) for side in (Side.LAC, Side.LNS))
+        self.lac.on_crash = lambda: self._crashed(self.lac, self.lns)
+        self.lns.on_crash = lambda: self._crashed(self.lns, self.lac)
 
-    def _host(self, side: Side, address: Address, peer: Address, boot: Boot) -> Host:
-        seed = self.random.getrandbits(64)
-        chance = Crowded(seed) if self.weather.crowded else Random(seed)
-        host = Host(
-            side, address, lambda: boot(side, address, peer, chance), self._transmit, self._commit_later
+    def _host(self, side: Side) -> Host:
+        address, peer = ADDRESSES[side], ADDRESSES[OPPOSITE[side]]
+        chance = self._chance()
+        return MachineHost(
+            side,
+            address,
+            lambda: self._boot(side, address, peer, chance),
+            lambda data, to: self._transmit(data, address, to),
+            self._commit_later,
         )
-        host.on_crash = self._crashed
-        return host
+
+    def _chance(self) -> Random:
+        """A node's own chance."""
+        seed = self.random.getrandbits(64)
+        return Crowded(seed) if self.weather.crowded else Random(seed)
 
     def at(self, when: Instant, do: Callable[[], None]) -> None:
         """Do something at an instant."""
         heappush(self._events, (when, next(self._order), do))
 
-    def _transmit(self, source: Host, data: bytes, to: Address) -> None:
+    def _transmit(self, data: bytes, source: Address, to: Address) -> None:
         weather, random = self.weather, self.random
-        target = self.lac if to[0] == LAC[0] else self.lns
+        target = self.lac if to[0] == ADDRESSES[Side.LAC][0] else self.lns
         if self.peaceful:
-            self.at(self.now + MILLISECOND, lambda: self._deliver(source, target, data))
+            self.at(self.now + MILLISECOND, lambda: target.receive(data, source, self.now))
             return
         if random.random() < weather.loss:
             return
@@ -125,34 +135,26 @@ class World:
             delay = MILLISECOND + random.randrange(weather.delay)
             if random.random() < weather.straggle:
                 delay += random.randrange(10 * SECOND)
-            self.at(self.now + delay, lambda: self._deliver(source, target, data))
+            self.at(self.now + delay, lambda: target.receive(data, source, self.now))
 
-    def _deliver(self, source: Host, target: Host, data: bytes) -> None:
-        if target.machine is not None:
-            target.perform(target.machine.datagram(data, source.address, self.now))
-
-    def _commit_later(self, host: Host, commit: Commit) -> None:
+    def _commit_later(self, commit: Commit) -> None:
         self.at(self.now + MILLISECOND + self.random.randrange(40 * MILLISECOND), commit)
 
     def _stir(self) -> None:
-        host = self.random.choice((self.lac, self.lac, self.lns))
-        if host.machine is not None:
-            host.perform(host.machine.stir(self.random, self.now))
+        self.random.choice((self.lac, self.lac, self.lns)).stir(self.random, self.now)
 
     def _plan_crash(self) -> None:
         """Somebody will crash a few effects from now; sometimes both."""
         victims = [self.lac, self.lns]
         self.random.shuffle(victims)
         for host in victims[: self.random.choice((1, 1, 2))]:
-            if host.machine is not None:
+            if host.running:
                 host.effects_until_crash = self.random.randrange(12)
 
-    def _crashed(self, host: Host) -> None:
+    def _crashed(self, host: Host, other: Host) -> None:
         """Work out which sessions must survive: recorded here and held over there, as far as they still can."""
-        other = self.lns if host is self.lac else self.lac
-        assert host.machine is not None
-        recorded = host.disk.pairings(host.side)
-        self.expected -= host.machine.sessions() - recorded
+        recorded = host.recorded()
+        self.expected -= host.held() - recorded
         self.expected |= recorded & other.held()
         self.crashes += 1
         down = 50 * MILLISECOND + self.random.randrange(self.random.choice((200 * MILLISECOND, 6 * SECOND)))
@@ -163,7 +165,7 @@ class World:
         deadlines = [
             (at, i, host)
             for i, host in enumerate((self.lac, self.lns))
-            if host.machine is not None and (at := host.machine.deadline()) is not None
+            if (at := host.deadline()) is not None
         ]
         timer = min(deadlines, key=lambda d: d[:2], default=None)
         if self._events and (timer is None or self._events[0][0] <= timer[0]):
@@ -176,12 +178,11 @@ class World:
         if timer is None or timer[0] > end:
             return False
         self.now = max(self.now, timer[0])
-        host = timer[2]
-        assert host.machine is not None
-        host.perform(host.machine.timer(self.now))
+        timer[2].timer(self.now)
         return True
 
-    def _until(self, end: Instant) -> None:
+    def until(self, end: Instant) -> None:
+        """Let time pass."""
         while self._step(end):
             pass
         self.now = end
@@ -196,33 +197,21 @@ class World:
             self.at(at, self._stir)
         for _ in range(self.weather.crashes):
             self.at(begin + 5 * SECOND + self.random.randrange(TROUBLE - 5 * SECOND), self._plan_crash)
-        self._until(begin + TROUBLE)
+        self.until(begin + TROUBLE)
         self.peaceful = True
         for host in (self.lac, self.lns):
             host.effects_until_crash = None
-        self._until(self.now + PEACE)
-        return self._verdict()
+        self.until(self.now + PEACE)
+        return self.verdict()
 
-    def _verdict(self) -> Verdict:
+    def verdict(self) -> Verdict:
+        """What is wrong now, when everything should be at rest."""
         lac, lns = self.lac, self.lns
-        problems: list[str] = []
-        for host in (lac, lns):
-            name = host.side.name
-            if host.machine is None:
-                problems.append(f"{name} did not come back")
-                continue
-            problems += [f"{name}: {text}" for text in host.machine.unsettled()]
-            if host.disk.pairings(host.side) != host.held() or len(host.disk.sessions) != len(host.held()):
-                problems.append(f"{name}: the records are not the sessions")
+        problems = [f"{host.side.name}: {text}" for host in (lac, lns) for text in host.problems()]
         if lac.held() != lns.held():
             problems.append(
                 f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}"
             )
-        failed = sum(
-            isinstance(effect, Recovery) and effect.phase is RecoveryPhase.FAILED
-            for host in (lac, lns)
-            for effect in host.news
-        )
         must = self.expected - lac.ended_on_purpose() - lns.ended_on_purpose()
         if self.weather.loss <= HARSH and (lost := must - lac.held()):
             problems.append(f"lost {sorted(lost)}")
@@ -233,7 +222,7 @@ class World:
             sessions=len(lac.held()),
             survivors=len(must & lac.held()),
             crashes=self.crashes,
-            failed_recoveries=failed,
+            failed_recoveries=lac.failed_recoveries() + lns.failed_recoveries(),
         )
 
 
