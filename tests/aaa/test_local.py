@@ -134,8 +134,27 @@ def test_K_12_two_records_cannot_have_one_address() -> None:
 
 def test_K_12_a_record_whose_pool_is_gone_keeps_its_address() -> None:
     aaa = local()
-    aaa.reserve(session("198.51.100.7", "gone"))
-    aaa.release("gone", "198.51.100.7")
+    assert aaa.reserve(session("198.51.100.7", "gone")) == ""
+    aaa.release("", "198.51.100.7")
+
+
+@pytest.mark.parametrize("recorded", ["gone", "second", ""])
+def test_K_12_an_address_counts_in_the_pool_that_has_it_now(recorded: str) -> None:
+    aaa = local()
+    pool = aaa.reserve(session("100.64.0.1", recorded))
+    assert pool == "first"
+    alices = [aaa.authenticate(pap("alice", b"sesame")) for _ in range(2)]
+    assert alices == [Accept(user="alice", address="100.64.0.3", pool="first"), NO_ADDRESS]
+    aaa.release(pool, "100.64.0.1")
+    assert aaa.authenticate(pap("alice", b"sesame")) == Accept(
+        user="alice", address="100.64.0.1", pool="first"
+    )
+
+
+def test_K_12_an_address_that_has_become_a_users_own_is_still_its_sessions() -> None:
+    aaa = local()
+    assert aaa.reserve(session("100.64.0.2", "first")) == ""
+    assert aaa.authenticate(pap("carol", b"swordfish")) == IN_USE
 
 
 def test_addresses_as_numbers() -> None:

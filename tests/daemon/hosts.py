@@ -10,7 +10,7 @@ from holdfast.daemon.effects import Address, Effect, Log, Persist, Release, Send
 from holdfast.daemon.node import Node
 from holdfast.dataplane.contract import Entry
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Save
+from holdfast.records.writes import ForgetSession, ForgetTunnel, Save, SetAside
 from holdfast.state.saved import Saved
 
 SECRET = "failover-secret"
@@ -72,6 +72,7 @@ class Host:
         self.sessions: dict[int, SessionRecord] = {}
         self.endpoint_record: EndpointRecord | None = None
         self.plane: dict[int, Entry] = {}
+        self.set_aside: list[TunnelRecord | SessionRecord | EndpointRecord] = []
         self.logs: list[Log] = []
         self.running = False
         self.journal_works = True
@@ -137,6 +138,15 @@ class Host:
                 self.sessions = {k: s for k, s in self.sessions.items() if s.tunnel_id != write.tunnel_id}
             elif isinstance(write, ForgetSession):
                 self.sessions.pop(write.key, None)
+            elif isinstance(write, SetAside):
+                self._set_aside(write.record)
+
+    def _set_aside(self, record: TunnelRecord | SessionRecord | EndpointRecord) -> None:
+        self.set_aside.append(record)
+        if isinstance(record, TunnelRecord):
+            del self.tunnels[record.local_id]
+        elif isinstance(record, SessionRecord):
+            del self.sessions[session_key(record.tunnel_id, record.local_id)]
 
     def events(self, name: str) -> list[Log]:
         """The log events of that name since the process began."""

@@ -1,13 +1,18 @@
 """Nodes with everything but I/O: sessions that outlive the process that set them up."""
 
 import pytest
+from msgspec.structs import replace
 
-from daemon.hosts import LAC, LNS, Host, Network
+from daemon.hosts import LAC, LNS, Host, Network, lac_config
 from holdfast.core.auth import CHAP
+from holdfast.core.clock import Instant
+from holdfast.core.ids import RandomBytes
+from holdfast.daemon.config import parse
 from holdfast.daemon.effects import Address, Effect, Persist, Send, Want
 from holdfast.ppp import effects as links
+from holdfast.ppp.config import LinkConfig
 from holdfast.ppp.link import Link
-from holdfast.records import split_key
+from holdfast.records import PppRecord, SessionRecord, TunnelRecord, session_key, split_key
 from holdfast.wire.header import data_header
 
 WHO = {"lns": (LNS,), "lac": (LAC,), "both": (LNS, LAC)}
@@ -300,6 +305,59 @@ def test_a_recorded_subscriber_that_is_no_longer_configured_is_hung_up() -> None
     network.start(network.lac)
     network.run(10)
     assert len(network.lns.plane) == len(network.lac.plane) == 1
+
+
+def test_a_session_whose_record_raises_is_set_aside_and_its_subscriber_calls_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = Network(sessions=3)
+    network.up()
+    victim = next(iter(network.lns.sessions.values()))
+    network.kill(network.lns)
+    restore = Link.restore
+
+    def fail_once(config: LinkConfig, record: PppRecord, random: RandomBytes, now: Instant) -> Link:
+        if record is victim.ppp:
+            raise KeyError("unheard of")
+        return restore(config, record, random, now)
+
+    monkeypatch.setattr(Link, "restore", fail_once)
+    network.start(network.lns)
+    (event,) = network.lns.events("record.quarantined")
+    assert (event.fields["tunnel"], event.fields["session"]) == (victim.tunnel_id, victim.local_id)
+    assert network.lns.set_aside == [victim]
+    network.run(10)
+    assert len(network.lns.plane) == len(network.lac.plane) == 3
+    assert session_key(victim.tunnel_id, victim.local_id) not in network.lns.plane
+
+
+def test_a_tunnel_whose_record_raises_is_set_aside_with_its_sessions() -> None:
+    network = Network(sessions=4, tunnels=2)
+    network.up()
+    network.kill(network.lns)
+    victim = next(iter(network.lns.tunnels.values()))
+    network.lns.tunnels[victim.local_id] = replace(victim, peer_address="2001:db8::1")
+    network.start(network.lns)
+    aside = {type(record) for record in network.lns.set_aside}
+    assert aside == {TunnelRecord, SessionRecord}
+    assert all(key >> 32 != victim.local_id for key in network.lns.plane)
+    assert len(network.lns.plane) == 2
+
+
+def test_a_session_in_a_tunnel_that_its_subscriber_would_not_take_today_does_not_count_in_the_trunk() -> None:
+    network = Network(sessions=2, tunnels=1)
+    network.up()
+    network.kill(network.lac)
+    another = f'[[peer]]\nname = "lns2"\naddress = "{LNS}"\nsecret = "failover-secret"\nconnect = true\n'
+    text = lac_config(2, 1).replace('tunnel = "lns1"', 'tunnel = "lns2"') + another
+    network.lac.config = parse(text, "test")
+    network.lac.new_process()
+    before = set(network.lac.tunnels)
+    network.start(network.lac)
+    network.run(10)
+    assert len(network.lac.plane) == 2
+    opened = [t for t in network.lac.tunnels.values() if t.local_id not in before]
+    assert [t.peer_name for t in opened] == ["lns2"]
 
 
 def test_every_lane_of_a_session_is_its_key() -> None:

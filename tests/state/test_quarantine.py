@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from holdfast.records import EndpointRecord, PppRecord, SessionRecord, TunnelRecord
-from holdfast.records.writes import Save
+from holdfast.records.writes import Save, SetAside
 from holdfast.state.codec import encode
 from holdfast.state.journal import Journal, JournalDamaged, JournalError, Saved
 from holdfast.state.saved import Kind
@@ -153,7 +153,7 @@ def test_the_node_can_set_a_loaded_record_aside(
 ) -> None:
     journal = Journal.open(path)
     journal.load()
-    journal.quarantine(record, "raised KeyError when it was restored")
+    journal.submit([SetAside(record, "raised KeyError when it was restored")])
     journal.close()
     saved = reopened(path)
     assert record not in [*saved.tunnels, *saved.sessions, saved.endpoint]
@@ -163,7 +163,7 @@ def test_the_node_can_set_a_loaded_record_aside(
 
 def test_a_session_set_aside_can_be_written_anew_in_the_same_commit(path: Path) -> None:
     journal = Journal.open(path)
-    journal.quarantine(session(8, 1), "why not")
+    journal.submit([SetAside(session(8, 1), "why not")])
     journal.submit([Save(session(8, 1, serial=77))])
     journal.close()
     journal = Journal.open(path)

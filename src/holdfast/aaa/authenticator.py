@@ -22,5 +22,8 @@ class Authenticator(Protocol):
     def release(self, pool: str, address: str) -> None:
         """Take back an address that an Accept gave out; `pool` as in that Accept. Unknown ones are ignored."""
 
-    def reserve(self, record: SessionRecord) -> None:
-        """Take note of an address that a recorded session has. Raises LocalError if another one has it."""
+    def reserve(self, record: SessionRecord) -> str:
+        """Take note of an address that a recorded session has. Returns the pool to release it to, as in an Accept.
+
+        Raises LocalError if another session has the address.
+        """

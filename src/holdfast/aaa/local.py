@@ -35,17 +35,16 @@ class User(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class LocalAuthenticator:
     """An `Authenticator` that has all it needs at hand and always answers at once."""
 
-    __slots__ = ("_default", "_fixed_used", "_pools", "_users")
+    __slots__ = ("_default", "_fixed", "_fixed_used", "_pools", "_users")
 
     def __init__(
         self, users: Iterable[User], pools: Iterable[tuple[str, int, int]], own_address: str = ""
     ) -> None:
         """`pools`: name, first and last address (as integers) of each; `own_address` is never given out."""
         self._users = {user.name: user for user in users}
-        fixed = [number(user.address) for user in self._users.values() if user.address]
-        if own_address:
-            fixed.append(number(own_address))
-        self._pools = {name: AddressPool(name, first, last, fixed) for name, first, last in pools}
+        self._fixed = frozenset(user.address for user in self._users.values() if user.address)
+        excluded = [number(address) for address in (*self._fixed, own_address) if address]
+        self._pools = {name: AddressPool(name, first, last, excluded) for name, first, last in pools}
         self._default = next(iter(self._pools), "")
         self._fixed_used: set[str] = set()
 
@@ -74,21 +73,23 @@ class LocalAuthenticator:
         elif pool in self._pools:
             self._pools[pool].release(number(address))
 
-    def reserve(self, record: SessionRecord) -> None:
-        """See `Authenticator`. A pool that is gone from the configuration leaves its sessions their addresses."""
+    def reserve(self, record: SessionRecord) -> str:
+        """See `Authenticator`. Where the address belongs is what the configuration says now, not the record."""
         if record.aaa is None or record.ppp is None or not record.ppp.peer_ip:
-            return
+            return ""
         address = record.ppp.peer_ip
-        pool = self._pools.get(record.aaa.pool)
-        if pool is not None and number(address) in pool:
-            pool.take(number(address))
+        pool = self._pool_holding(address)
+        if pool:
+            self._pools[pool].take(number(address))
         elif address in self._fixed_used:
             raise AddressTaken(address)
         else:
             self._fixed_used.add(address)
+        return pool
 
     def _pool_holding(self, address: str) -> str:
-        if address in self._fixed_used:
+        """The pool that an address belongs to; "" for a fixed one, and for one that is of no pool any more."""
+        if address in self._fixed:
             return ""
         return next((pool.name for pool in self._pools.values() if number(address) in pool), "")
 

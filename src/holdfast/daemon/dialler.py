@@ -165,7 +165,10 @@ class Dialler:
         self._name_of[key] = name
         self._key_of[name] = key
         load = self._trunks[self._trunk_of[name]].load
-        load[tunnel_id] = load.get(tunnel_id, 0) + 1
+        if (
+            tunnel_id in load
+        ):  # a restored session may be in a tunnel that its subscriber would not take today
+            load[tunnel_id] += 1
 
     # What operators tell.
 

@@ -48,7 +48,7 @@ from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call as LacCall
 from holdfast.records import EndpointRecord, SessionRecord, Side, session_key, split_key
-from holdfast.records.writes import ForgetSession, Save
+from holdfast.records.writes import ForgetSession, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
 from holdfast.wire.header import data_header
@@ -100,9 +100,8 @@ class Node:
         for record in saved.sessions:
             try:
                 self._restore(record, now, out)
-            except LocalError as e:
-                fields = {"tunnel": record.tunnel_id, "session": record.local_id, "text": str(e)}
-                out.append(Log("session.not_restored", fields, ERROR))
+            except Exception as e:  # noqa: BLE001  # one record that cannot be used must not keep the others away
+                self._set_aside(record, f"{type(e).__name__}: {e}", out)
         self._remember_sessions(saved.endpoint)
         self._unsynchronised = set(self.endpoint.tunnels)
         self._absorb(self.endpoint.recover(now), now, out)
@@ -527,31 +526,37 @@ class Node:
     # Restoring, dialling, housekeeping.
 
     def _restore(self, record: SessionRecord, now: Instant, out: list[Effect]) -> None:
-        """One recorded session: its link is open, its entry is wanted, and nothing is said to anybody."""
+        """One recorded session: its link is open, its entry is wanted, and nothing is said to anybody.
+
+        Whatever it raises, the session is not among the lines.
+        """
         tunnel = self.endpoint.tunnels.get(record.tunnel_id)
-        session = tunnel.sessions.get(record.local_id) if tunnel is not None else None
-        if tunnel is None or session is None or record.ppp is None:
-            return
+        if tunnel is None or record.ppp is None:
+            raise LocalError("it has no tunnel" if tunnel is None else "it has no PPP")
         key = session_key(record.tunnel_id, record.local_id)
         client = self._clients.get(record.subscriber) if record.subscriber else None
-        config = client or self._server
-        line = Line(
-            key, tunnel, session, Link.restore(config, record.ppp, self._random, now), record.subscriber
-        )
+        link = Link.restore(client or self._server, record.ppp, self._random, now)
+        line = Line(key, tunnel, tunnel.sessions[record.local_id], link, record.subscriber)
         line.take_over(record)
+        entry = self._entry(line)
+        if not record.subscriber:
+            line.pool = self.aaa.reserve(record)
+        elif client is None or not self.dialler.restored_session(
+            record.subscriber, key, record.tunnel_id, line.address
+        ):
+            self._orphans.append(key)
         self.lines[key] = line
-        line.deadline = line.link.deadline
+        line.deadline = link.deadline
         self._deadlines.set(key, line.deadline)
-        if record.subscriber:
-            known = client is not None
-            known = known and self.dialler.restored_session(
-                record.subscriber, key, record.tunnel_id, line.address
-            )
-            if not known:
-                self._orphans.append(key)
-        else:
-            self.aaa.reserve(record)
-        out.append(Want(key, self._entry(line)))
+        out.append(Want(key, entry))
+
+    def _set_aside(self, record: SessionRecord, reason: str, out: list[Effect]) -> None:
+        """A record that cannot be used: keep it for people to look at, and let the peer hear that the session is gone."""
+        key = session_key(record.tunnel_id, record.local_id)
+        fields = {"kind": "session", "tunnel": record.tunnel_id, "session": record.local_id, "reason": reason}
+        out.append(Log("record.quarantined", fields, ERROR))
+        out.append(Persist(key, (SetAside(record, reason),)))
+        self._orphans.append(key)
 
     def _dial(self, now: Instant, out: list[Effect]) -> None:
         """Do what the dialler wants, until it wants nothing more."""

@@ -16,11 +16,12 @@ from holdfast.core.ids import IdsExhausted, RandomBytes
 from holdfast.protocol import calls, closing, handshake, recovery_endpoint, remote_endpoint, sync
 from holdfast.protocol.channel import Outcome
 from holdfast.protocol.context import Context
-from holdfast.protocol.effects import Address, Cause, Effect, Send
+from holdfast.protocol.effects import Address, Cause, Effect, Persist, Send
 from holdfast.protocol.session import NO_CALL, Call, Session, SessionState
 from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
 from holdfast.protocol.tunnel import RePhase, Tunnel, TunnelState
 from holdfast.records import SessionRecord, Side, TunnelRecord
+from holdfast.records.writes import SetAside
 from holdfast.wire.codes import Cdn, General, Msg, PeerError, StopCcn
 from holdfast.wire.dictionary import (
     ASSIGNED_TUNNEL_ID,
@@ -444,10 +445,18 @@ class Endpoint:
     def restore(
         self, tunnels: Iterable[TunnelRecord], sessions: Iterable[SessionRecord], now: Instant
     ) -> list[Effect]:
-        """Take over what the journal holds; every id is reserved before any recovery tunnel gets one (T-18)."""
+        """Take over what the journal holds; every id is reserved before any recovery tunnel gets one (T-18).
+
+        A tunnel's record that raises is set aside, and its sessions are left out.
+        """
         ctx = self.ctx
         for record in tunnels:
-            self._restore_tunnel(record, now)
+            try:
+                self._restore_tunnel(record, now)
+            except Exception as e:  # noqa: BLE001  # one record that cannot be used must not keep the others away
+                reason = f"{type(e).__name__}: {e}"
+                ctx.trace("record.quarantined", "error", kind="tunnel", tunnel=record.local_id, reason=reason)
+                ctx.emit(Persist(record.local_id, (SetAside(record, reason),)))
         ctx.tunnel_ids.reserve(ctx.tunnels)
         for saved in sessions:
             owner = ctx.tunnels.get(saved.tunnel_id)

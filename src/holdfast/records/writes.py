@@ -25,6 +25,13 @@ class ForgetSession(msgspec.Struct, frozen=True, gc=False):
     key: int
 
 
+class SetAside(msgspec.Struct, frozen=True, gc=False):
+    """A loaded record turned out to be unusable: put it into quarantine, where it is kept and shown."""
+
+    record: TunnelRecord | SessionRecord | EndpointRecord
+    reason: str
+
+
 class Hint(msgspec.Struct, frozen=True, gc=False):
     """Lower bounds of a tunnel's sequence numbers: `acked`, the highest Nr received, and our Nr. Never waited for."""
 
@@ -33,4 +40,4 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
     nr: int
 
 
-Write: TypeAlias = Save | ForgetTunnel | ForgetSession | Hint
+Write: TypeAlias = Save | ForgetTunnel | ForgetSession | SetAside | Hint

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, split_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, Write
+from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, SetAside, Write
 from holdfast.state.codec import encode
 from holdfast.state.saved import Kind, Quarantined
 from holdfast.state.slots import Slots
@@ -52,6 +52,8 @@ class Group:
                 self._session(tunnel_id, session_id, None)
             elif isinstance(item, ForgetTunnel):
                 self._forget_tunnel(item.tunnel_id)
+            elif isinstance(item, SetAside):
+                self.quarantined.append(_quarantined(item))
             else:
                 self.quarantined.append(item)
 
@@ -174,6 +176,16 @@ class Changes:
                     fresh += 1
                     self._placed.append((tunnel_id, session_id, slot))
                 rows += (slot, tunnel_id, session_id, encode(record))
+
+
+def _quarantined(item: SetAside) -> Quarantined:
+    record, body = item.record, encode(item.record)
+    if isinstance(record, SessionRecord):
+        ids = {"tunnel_id": record.tunnel_id, "session_id": record.local_id}
+        return Quarantined(kind=Kind.SESSION, reason=item.reason, body=body, **ids)
+    if isinstance(record, TunnelRecord):
+        return Quarantined(kind=Kind.TUNNEL, reason=item.reason, body=body, tunnel_id=record.local_id)
+    return Quarantined(kind=Kind.ENDPOINT, reason=item.reason, body=body)
 
 
 _PUT_TUNNELS: Final = ("INSERT OR REPLACE INTO tunnel (tunnel_id, acked, nr, body) VALUES ", "")

@@ -14,9 +14,8 @@ from typing import Final
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.records import SCHEMA, EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records import SCHEMA
 from holdfast.records.writes import Write
-from holdfast.state.codec import encode
 from holdfast.state.database import Synchronous, connect, connections_without_writing, create_private
 from holdfast.state.errors import (
     Fault,
@@ -29,7 +28,7 @@ from holdfast.state.errors import (
 from holdfast.state.histogram import Histogram
 from holdfast.state.lock import OwnerLock
 from holdfast.state.reader import Image, read
-from holdfast.state.saved import Kind, Quarantined, Saved
+from holdfast.state.saved import Saved
 from holdfast.state.schema import prepare, version
 from holdfast.state.writer import USUAL_PACE, Deliver, Done, OnHealth, Pace, Submission, Writer
 
@@ -118,10 +117,6 @@ class Journal:
         """
         self._writer.submit(Submission(writes, done))
 
-    def quarantine(self, record: TunnelRecord | SessionRecord | EndpointRecord, reason: str) -> None:
-        """Set a loaded record aside that turned out to be unusable: it stays in the file and is shown."""
-        self._writer.submit(Submission([_quarantined(record, reason)], None))
-
     @property
     def failure(self) -> JournalError | None:
         """Why the journal cannot write at present; None while it can."""
@@ -189,17 +184,3 @@ def _read_without_writing(path: Path) -> Image | None:
             with closing(connection), suppress(sqlite3.Error):
                 return read(connection) if version(connection, path) == SCHEMA else None
     return None
-
-
-def _quarantined(record: TunnelRecord | SessionRecord | EndpointRecord, reason: str) -> Quarantined:
-    if isinstance(record, SessionRecord):
-        return Quarantined(
-            kind=Kind.SESSION,
-            reason=reason,
-            body=encode(record),
-            tunnel_id=record.tunnel_id,
-            session_id=record.local_id,
-        )
-    if isinstance(record, TunnelRecord):
-        return Quarantined(kind=Kind.TUNNEL, reason=reason, body=encode(record), tunnel_id=record.local_id)
-    return Quarantined(kind=Kind.ENDPOINT, reason=reason, body=encode(record))
