@@ -171,10 +171,22 @@ def test_a_range_is_a_network_or_two_ends(text: str, first: str, last: str) -> N
         ("", "ppp.auth"),
         ("", "user"),
         ("", "peer"),
+        ('[paths]\nstate_dir = "state"\n', "paths.state_dir"),
     ],
 )
 def test_a_weak_choice_is_warned_of(text: str, key: str) -> None:
     assert key in [weak.key for weak in check(parse(MINIMAL + text, "f"))]
+
+
+@pytest.mark.parametrize(("text", "key"), [(peer("a", "192.0.2.1"), "peer"), ("", "subscriber")])
+def test_a_lac_that_can_do_nothing_is_warned_of(text: str, key: str) -> None:
+    config = parse('[node]\nname = "x"\nrole = "lac"\n' + text, "f")
+    assert key in [weak.key for weak in check(config)]
+
+
+@pytest.mark.parametrize("name", ["a/b", "hf%d", "h f", ".."])
+def test_a_device_has_a_name_that_the_kernel_takes(name: str) -> None:
+    assert refusal(MINIMAL + f'[dataplane]\ndevice = "{name}"\n').key == "dataplane.device"
 
 
 def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path) -> None:
@@ -182,6 +194,8 @@ def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path) -> None:
     file.write_text(template("lns", tunnel_secret=SECRET, user_secret=SECRET))
     file.chmod(0o644)
     assert [weak.key for weak in check(load(file), file)] == [str(file)]
+    file.chmod(0o640)  # root's, and readable for the node that runs as another user
+    assert check(load(file), file) == []
     file.chmod(stat.S_IRUSR | stat.S_IWUSR)
     assert check(load(file), file) == []
 

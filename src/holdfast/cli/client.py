@@ -1,6 +1,8 @@
 """The client of the control API: JSON over HTTP over the node's UNIX socket, with the standard library only."""
 
+import os
 import socket
+import struct
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -11,6 +13,7 @@ import msgspec
 from holdfast.core.errors import LocalError
 
 TIMEOUT_S = 10.0
+_UCRED = struct.Struct("3i")
 
 
 class NodeUnreachable(LocalError):
@@ -76,6 +79,22 @@ class Client:
             after = page["next"]
             if not after:
                 return
+
+    def process(self) -> int | None:
+        """A pidfd of the node's process, which is readable once it has ended; None if we cannot see the process.
+
+        Raises NodeUnreachable.
+        """
+        try:
+            self._connection.connect()
+            credentials = self._connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        except OSError as e:
+            raise NodeUnreachable(self._why(e)) from None
+        pid, _, _ = _UCRED.unpack(credentials)
+        try:
+            return os.pidfd_open(pid)
+        except OSError:  # in another PID namespace it has the number 0
+            return None
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,12 +2,13 @@
 
 import time
 from enum import Enum
+from select import select
 from typing import Annotated
 
 import typer
 
 from holdfast.cli.client import Client, CommandRefused, NodeUnreachable
-from holdfast.cli.errors import fail
+from holdfast.cli.errors import NOT_RUNNING, fail
 from holdfast.cli.options import ConfigFile, Socket, node_at
 from holdfast.cli.show import SessionId, call, parse_session
 
@@ -66,12 +67,21 @@ def stop(
 ) -> None:
     """Stop the node. Without --teardown its sessions stay recorded and come back at the next start."""
     client = node_at(config, socket)
+    try:
+        process = client.process()
+    except NodeUnreachable as e:
+        fail(e, NOT_RUNNING)
     call(client, "POST", "stop", teardown=str(teardown).lower())
-    if not _gone(client):
+    if not (_silent(client) if process is None else _ended(process)):
         fail(f"the node still runs after {STOP_PATIENCE_S:.0f} s: see its log")
 
 
-def _gone(client: Client) -> bool:
+def _ended(process: int) -> bool:
+    """Wait until the process has ended: only then the TUN device is gone, and the journal is closed."""
+    return bool(select([process], [], [], STOP_PATIENCE_S)[0])
+
+
+def _silent(client: Client) -> bool:
     """Wait until nobody answers any more."""
     give_up = time.monotonic() + STOP_PATIENCE_S
     while time.monotonic() < give_up:

@@ -192,7 +192,10 @@ class DataplaneSettings(_Table, frozen=True):
     kind: Annotated[
         Literal["tun", "null"], Meta(description="what forwards packets; null forwards none, for tests")
     ] = "tun"
-    device: Annotated[str, Meta(min_length=1, max_length=15, description="name of the TUN device")] = "hf0"
+    device: Annotated[
+        str,
+        Meta(min_length=1, max_length=15, extra={"format": "device"}, description="name of the TUN device"),
+    ] = "hf0"
     path_mtu: Annotated[int, Meta(ge=616, le=9216, description="MTU of the path between LAC and LNS")] = 1500
     mss_clamp: Annotated[
         bool, Meta(description="lower the MSS of TCP connections to the MTU of the session")
@@ -419,8 +422,8 @@ def check(config: Config, path: str | Path | None = None) -> list[Advice]:
 
 
 def _weak_file(path: str | Path | None) -> Iterable[Advice]:
-    if path is not None and Path(path).stat().st_mode & 0o077:
-        yield Advice(str(path), "holds secrets and others may read it: chmod 600")
+    if path is not None and Path(path).stat().st_mode & 0o027:
+        yield Advice(str(path), "holds secrets and others may read or change it: chmod 600, or 640")
 
 
 def _weak_peers(config: Config) -> Iterable[Advice]:
@@ -470,8 +473,12 @@ def _incomplete(config: Config) -> Iterable[Advice]:
         yield Advice("peer", "none declared: nobody can open a tunnel")
     if config.role_is_lns and not config.user:
         yield Advice("user", "none declared: no subscriber can log in")
-    if config.node.role == "lns" and config.subscriber:
-        yield Advice("subscriber", 'declared, but [node] role is "lns": they are not run')
+    if config.node.role == "lac" and config.peer and not any(peer.connect for peer in config.peer):
+        yield Advice("peer", "none has connect = true: this LAC opens no tunnel")
+    if config.node.role == "lac" and not config.subscriber:
+        yield Advice("subscriber", "none declared: this LAC places no calls")
+    if not Path(config.paths.state_dir).is_absolute():
+        yield Advice("paths.state_dir", "not absolute: started elsewhere, this node finds no sessions")
 
 
 TUNNEL_OVERHEAD = 40

@@ -59,10 +59,16 @@ def parse_range(text: str) -> tuple[IPv4Address, IPv4Address]:
     return network[1], network[-2]
 
 
+def _device_name(text: str) -> None:
+    if not text.isprintable() or text in (".", "..") or set(text) & set("/%: ") or len(text.encode()) > 15:
+        raise ValueError(text)
+
+
 _FORMATS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ipv4": ("an IPv4 address such as 192.0.2.1", IPv4Address),
     "ipv4-or-none": ('an IPv4 address such as 192.0.2.1, or ""', lambda v: v == "" or IPv4Address(v)),
     "ipv4-network": ("an IPv4 address or network such as 192.0.2.0/24", IPv4Network),
+    "device": ("a name for a network device: 1 to 15 characters, no / % : or space", _device_name),
     "ipv4-range": ("a network such as 100.64.0.0/16 or a range such as 100.64.0.10-100.64.0.99", parse_range),
 }
 

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     except CoreSideFailed as e:
         return _complain(str(e))
     except OSError as e:
-        return _complain(f"{args.bind}: {e.strerror or e}")
+        return _complain(f"--bind {args.bind[0]}: {e.strerror or e}")
     if args.json is None:
         print(table(result))
     elif args.json == "-":
