@@ -126,10 +126,10 @@ def test_K_12_recorded_addresses_are_reserved() -> None:
 
 def test_K_12_two_records_cannot_have_one_address() -> None:
     aaa = local()
-    for pool in ("first", "gone"):
-        aaa.reserve(session("100.64.0.1", pool))
+    for address, pool in (("100.64.0.1", "first"), ("198.51.100.7", "gone")):
+        aaa.reserve(session(address, pool))
         with pytest.raises(AddressTaken):
-            aaa.reserve(session("100.64.0.1", pool))
+            aaa.reserve(session(address, pool))
 
 
 def test_K_12_a_record_whose_pool_is_gone_keeps_its_address() -> None:
