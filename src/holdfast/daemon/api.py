@@ -176,7 +176,13 @@ class Server(uvicorn.Server):
 def server(control: Control) -> Server:
     """The server of a node's API, ready for `serve(sockets=[bind(path)])` on the node's event loop."""
     config = uvicorn.Config(
-        application(control), log_config=None, access_log=False, lifespan="off", http="h11", ws="none"
+        application(control),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http="h11",
+        ws="none",
+        timeout_graceful_shutdown=1,  # a client that does not read its answer must not keep the node from stopping
     )
     config.load()
     return Server(config)

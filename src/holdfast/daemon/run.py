@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from asyncio import AbstractEventLoop, Task
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv4Address, summarize_address_range
+from functools import partial
+from ipaddress import summarize_address_range
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,13 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from holdfast import __version__
+from holdfast.aaa.local import number
 from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.errors import LocalError
 from holdfast.daemon import memory, systemd
 from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
+from holdfast.daemon.device import DeviceWatch
 from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
@@ -37,6 +40,7 @@ from holdfast.dataplane.contract import DataPlane
 from holdfast.dataplane.null import NullPlane
 from holdfast.dataplane.tun import TunPlane
 from holdfast.protocol.tunnel import TunnelState
+from holdfast.records import SessionRecord, Side
 from holdfast.state.errors import JournalError
 from holdfast.state.journal import Done, Journal, Saved
 
@@ -54,6 +58,9 @@ API_AT_LATEST_S = 3.0
 
 TEARDOWN_PATIENCE: Duration = 30 * SECOND
 """How long a teardown waits for peers to acknowledge."""
+
+STOPPING_TIME: Duration = 5 * SECOND
+"""How long the rest of a stop may take, as systemd is told."""
 
 STEP_S = 0.05
 STDERR = 2
@@ -119,12 +126,13 @@ class Daemon:
         self._loop.set_exception_handler(self._on_loop_error)
         self._udp = self._take_socket(at_end)
         journal, self._saved = self._take_records(at_end)
-        self._device = device_spec(config)
+        self._device = device_spec(config, self._saved.sessions)
         self._plane = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us)
         self._runner = Runner(
             self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
         )
+        self._device_watch = self._watch_device()
         self._control = NodeControl(
             self._node,
             self._runner,
@@ -140,6 +148,7 @@ class Daemon:
         self._api: Server | None = None
         self._api_task: Task[None] | None = None
         self._teardown_until: Instant | None = None
+        self._leaving = False
         self._datagrams = 0
 
     # Starting.
@@ -168,13 +177,21 @@ class Daemon:
                 session=record.session_id,
                 reason=record.reason,
             )
+        moved = sum((t.local_address, t.local_port) != (host, port) for t in saved.tunnels)
+        if moved:
+            self._say(
+                "node.address_changed",
+                WARNING,
+                tunnels=moved,
+                text="peers know these tunnels by another address of ours and may refuse their recovery",
+            )
         now = monotonic_us()
         effects = self._node.start(saved, now)
         wanted = 1 + max((i for i, effect in enumerate(effects) if isinstance(effect, Want)), default=-1)
         self._carry_out(effects[:wanted])
         self._loop.add_reader(self._udp.fileno(), self._runner.on_udp_readable)
-        if self._plane.fileno() >= 0:
-            self._loop.add_reader(self._plane.fileno(), self._runner.on_device_readable)
+        if self._device_watch is not None:
+            self._device_watch.begin()
         self._say("node.data_flows", sessions=len(saved.sessions))
         data_flows()
         self._carry_out(effects[wanted:])
@@ -186,8 +203,8 @@ class Daemon:
     def serve(self) -> None:
         """Serve until `stop`."""
         loop = self._loop
-        for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self.stop, False)
+        for stop_signal in STOP_SIGNALS:
+            loop.add_signal_handler(stop_signal, self.stop, False)
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop.call_later(API_AT_LATEST_S, self._want_api)
         loop.call_later(1.0, self._every_second)
@@ -203,8 +220,11 @@ class Daemon:
     def _take_socket(self, at_end: ExitStack) -> UdpSocket:
         listen = self._config.listen
         address, wanted = (listen.address, listen.port), listen.receive_buffer_mib << 20
-        passed = systemd.passed_fds(os.environ, os.getpid())
-        udp = adopt_udp(chain.from_iterable(passed.values()), address, wanted) or open_udp(address, wanted)
+        passed = list(chain.from_iterable(systemd.passed_fds(os.environ, os.getpid()).values()))
+        udp = adopt_udp(passed, address, wanted)
+        if len(passed) > (udp is not None):  # one of another address would keep that port taken
+            self._notifier.unstore()
+        udp = udp or open_udp(address, wanted)
         at_end.callback(udp.close)
         if udp.receive_buffer < wanted:
             self._say(
@@ -250,6 +270,12 @@ class Daemon:
         if device.changed:
             self._say("device.set_up", device=device.name, changed=list(device.changed))
         return plane
+
+    def _watch_device(self) -> DeviceWatch | None:
+        if self._device is None or not isinstance(self._plane, TunPlane):
+            return None
+        attach = partial(tundev.attach, self._device)
+        return DeviceWatch(self._plane, attach, self._loop, self.log, self._runner.report)
 
     def _let_go(self, plane: DataPlane) -> None:
         plane.close()
@@ -326,6 +352,7 @@ class Daemon:
             return
         self._say("node.teardown", tunnels=len(self._node.endpoint.tunnels), sessions=len(self._node.lines))
         self._notifier.stopping("ending every session")
+        self._notifier.extend_timeout(TEARDOWN_PATIENCE + STOPPING_TIME)
         self._teardown_until = monotonic_us() + TEARDOWN_PATIENCE
         self._runner.perform(self._node.teardown)
         self._leave_when_torn_down()
@@ -341,37 +368,47 @@ class Daemon:
             self._loop.call_later(STEP_S, self._leave_when_torn_down)
 
     def _leave(self) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
         self._notifier.stopping()
         self._say("node.stopped", sessions=len(self._node.lines))
         self._loop.remove_reader(self._udp.fileno())
-        if self._plane.fileno() >= 0:
-            self._loop.remove_reader(self._plane.fileno())
+        if self._device_watch is not None:
+            self._device_watch.end()
         self._loop.stop()
 
 
-def device_spec(config: Config) -> tundev.TunSpec | None:
-    """The TUN device of this node, None if it forwards nothing. An LNS routes its pools and fixed addresses to it."""
+def device_spec(config: Config, sessions: Iterable[SessionRecord] = ()) -> tundev.TunSpec | None:
+    """The TUN device of this node, None if it forwards nothing.
+
+    What an LNS routes to it: its pools, fixed addresses, and those of recorded `sessions` that are in neither any more.
+    """
     if config.dataplane.kind == "null":
         return None
     return tundev.TunSpec(
         name=config.dataplane.device,
         mtu=config.ppp.mru,
-        routes=tundev.pool_routes(subscriber_networks(config)),
+        routes=tundev.pool_routes(subscriber_networks(config, sessions)),
     )
 
 
-def subscriber_networks(config: Config) -> list[str]:
-    """Where an LNS's subscribers have their addresses: its pools, and fixed addresses outside of them."""
+def subscriber_networks(config: Config, sessions: Iterable[SessionRecord] = ()) -> list[str]:
+    """Where an LNS's subscribers have their addresses, as networks; each address is in one of them."""
     networks: list[str] = []
-    bounds = [pool.bounds for pool in config.pool]
     for pool in config.pool:
         if "/" in pool.range:
             networks.append(pool.range)
         else:
             networks += [str(network) for network in summarize_address_range(*pool.bounds)]
-    for user in config.user:
-        if user.address and not any(low <= IPv4Address(user.address) <= high for low, high in bounds):
-            networks.append(f"{user.address}/32")
+    pools = [(int(low), int(high)) for low, high in (pool.bounds for pool in config.pool)]
+    single = {user.address for user in config.user if user.address}
+    single.update(s.ppp.peer_ip for s in sessions if s.side is Side.LNS and s.ppp is not None)
+    networks += [
+        f"{address}/32"
+        for address in sorted(single)
+        if address and not any(low <= number(address) <= high for low, high in pools)
+    ]
     return networks
 
 

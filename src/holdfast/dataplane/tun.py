@@ -15,9 +15,11 @@ packets; no error of the device or the socket escapes, each is the verdict of th
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from errno import EAGAIN, EINVAL, EIO, EMSGSIZE, ENOBUFS
 from typing import Any, Protocol
 
+from holdfast.core.errors import LocalError
 from holdfast.dataplane import ipv4
 from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Punt, Verdict
 from holdfast.dataplane.flows import Flows, Outbox
@@ -130,8 +132,15 @@ class TunPlane:
     def _adjust_mtu(self) -> None:
         mtu = min(self._mtu, max(min(self._mtus, default=self._mtu), self._lowest_mtu))
         if mtu != self._device_mtu:
-            self._device.set_mtu(mtu)
-            self._device_mtu = mtu
+            with suppress(LocalError):  # a device that is lost, or not ours to change: ICMP tells instead
+                self._device.set_mtu(mtu)
+                self._device_mtu = mtu
+
+    def change_device(self, device: Device) -> None:
+        """Go on with another device, of the MTU that this plane was made with, after `DeviceLost`."""
+        self._device.close()
+        self._device, self._device_mtu = device, self._mtu
+        self._adjust_mtu()
 
     def enumerate(self) -> Mapping[int, Entry]:
         """What is installed (DataPlane.enumerate)."""
