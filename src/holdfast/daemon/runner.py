@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.daemon.bursts import Bursts
 from holdfast.daemon.effects import (
     ERROR,
     Address,
@@ -28,7 +29,6 @@ from holdfast.daemon.effects import (
     Unwant,
     Want,
 )
-from holdfast.daemon.udp import UdpSocket
 from holdfast.dataplane.contract import CONTROL, BadEntry, DataPlane, Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.records import EndpointRecord
@@ -48,6 +48,14 @@ class Node(Protocol):
     def deadline(self) -> Instant | None: ...
     def commit_failed(self, lane: Lane, now: Instant) -> Iterable[Effect]: ...
     def release(self, pool: str, address: str) -> None: ...
+
+
+class Socket(Protocol):
+    """What the runner needs of the node's UDP socket (`daemon.udp.UdpSocket`)."""
+
+    def read(self, inbox: Inbox) -> int: ...
+    def send(self, data: bytes, to: Address) -> None: ...
+    def send_burst(self, datagrams: Sequence[bytes], to: Address) -> bool: ...
 
 
 class Handle(Protocol):
@@ -85,7 +93,7 @@ class Runner:
     def __init__(
         self,
         node: Node,
-        udp: UdpSocket,
+        udp: Socket,
         plane: DataPlane,
         submit: Submit,
         loop: Loop,
@@ -94,7 +102,8 @@ class Runner:
     ) -> None:
         self._node = node
         self._udp = udp
-        self._send = udp.send
+        self._bursts = Bursts(udp.send, udp.send_burst)
+        self._send = self._bursts.add
         self._plane = plane
         self._submit = submit
         self._loop = loop
@@ -176,7 +185,7 @@ class Runner:
         entries: list[Entry] = []
         for effect in effects:
             if isinstance(effect, Send) and not held and not entries:  # the receive path: nearly every effect
-                self._send(effect.data, effect.to)
+                self._send(effect.lane, effect.data, effect.to)
                 continue
             if isinstance(effect, Log):
                 self._log(effect)
@@ -191,7 +200,7 @@ class Runner:
                 self._install(entries)
                 entries = []
             if isinstance(effect, Send):
-                self._send(effect.data, effect.to)
+                self._send(effect.lane, effect.data, effect.to)
             elif isinstance(effect, Persist):
                 self._writes.extend(effect.writes)
                 if _is_waited_for(effect.writes):
@@ -217,7 +226,8 @@ class Runner:
     # Commits.
 
     def _end_turn(self, now: Instant) -> None:
-        """Submit what the turn wants written, and move the timer if the next deadline came nearer."""
+        """Send what the turn said, submit what it wants written, move the timer if the next deadline came nearer."""
+        self._bursts.flush()
         if self._writes:
             self._commit(now)
         at = self._node.deadline()

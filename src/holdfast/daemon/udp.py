@@ -8,8 +8,9 @@ packets may be fragmented on the way (DF is off).
 import errno
 import socket
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
@@ -23,6 +24,8 @@ _RETRY_S = 0.02
 
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _SO_RCVBUFFORCE = 33
+_SOL_UDP, _UDP_SEGMENT = 17, 103
+_NO_SEGMENTS = frozenset((errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT))
 _SO_MEMINFO, _MEMINFO_DROPS, _MEMINFO_WORDS = 55, 8, 9
 
 
@@ -36,7 +39,15 @@ class UdpSocket:
     `receive_buffer` is what the kernel granted, in octets. The failures are counted by errno.
     """
 
-    __slots__ = ("_sendto", "address", "receive_buffer", "receive_failures", "send_failures", "socket")
+    __slots__ = (
+        "_segments",
+        "_sendto",
+        "address",
+        "receive_buffer",
+        "receive_failures",
+        "send_failures",
+        "socket",
+    )
 
     def __init__(self, sock: socket.socket, receive_buffer: int = 0) -> None:
         sock.setblocking(False)
@@ -45,6 +56,7 @@ class UdpSocket:
         host, port = sock.getsockname()
         self.address: Address = (host, port)
         self.receive_buffer = _grow_receive_buffer(sock, receive_buffer)
+        self._segments = True
         self.send_failures: dict[int, int] = {}
         self.receive_failures: dict[int, int] = {}
 
@@ -66,6 +78,20 @@ class UdpSocket:
             self._sendto(data, to)
         except OSError as e:
             _count(self.send_failures, e)
+
+    def send_burst(self, datagrams: Sequence[bytes], to: Address) -> bool:
+        """Send datagrams of one size with one call (UDP_SEGMENT, Linux 4.18). False: this kernel or path cannot."""
+        if not self._segments:
+            return False
+        size = len(datagrams[0]).to_bytes(2, sys.byteorder)
+        try:
+            self.socket.sendmsg((b"".join(datagrams),), ((_SOL_UDP, _UDP_SEGMENT, size),), 0, to)
+        except OSError as e:
+            if e.errno in _NO_SEGMENTS:
+                self._segments = False
+                return False
+            _count(self.send_failures, e)
+        return True
 
     def drops(self) -> int:
         """Datagrams that the kernel dropped because the receive buffer was full."""

@@ -1,0 +1,57 @@
+"""The datagrams of one turn, sent with as few system calls as their order allows.
+
+In a storm many of them have one size and one destination, and most of what a datagram costs is its way through the
+kernel: such ones leave as one send that the kernel cuts up (UDP_SEGMENT, Linux 4.18), where it can; elsewhere one by
+one. Invariant: datagrams of one lane leave in the order in which they were added.
+"""
+
+from collections.abc import Callable, Sequence
+
+from holdfast.daemon.effects import Address, Lane
+
+MOST = 64
+"""Datagrams of one send: what every kernel that knows UDP_SEGMENT takes."""
+
+LEAST = 4
+"""Fewer go one by one, so that a capture on this machine shows them as they are when there is no storm."""
+
+
+class Bursts:
+    """Collects datagrams until `flush`."""
+
+    __slots__ = ("_groups", "_last_of_lane", "_latest", "_send", "_send_burst")
+
+    def __init__(
+        self,
+        send: Callable[[bytes, Address], object],
+        send_burst: Callable[[Sequence[bytes], Address], bool],
+    ) -> None:
+        """`send_burst` sends datagrams of one size as one, or returns False."""
+        self._send = send
+        self._send_burst = send_burst
+        self._groups: list[tuple[Address, list[bytes]]] = []
+        self._latest: dict[tuple[Address, int], int] = {}
+        self._last_of_lane: dict[Lane, int] = {}
+
+    def add(self, lane: Lane, data: bytes, to: Address) -> None:
+        """Add a datagram: to the group of its kind, unless something of its lane is in a later one."""
+        kind = (to, len(data))
+        groups = self._groups
+        at = self._latest.get(kind, -1)
+        if at < self._last_of_lane.get(lane, 0) or at < 0 or len(groups[at][1]) == MOST:
+            at = self._latest[kind] = len(groups)
+            groups.append((to, []))
+        groups[at][1].append(data)
+        self._last_of_lane[lane] = at
+
+    def flush(self) -> None:
+        """Send everything."""
+        if not self._groups:
+            return
+        groups, self._groups = self._groups, []
+        self._latest.clear()
+        self._last_of_lane.clear()
+        for to, datagrams in groups:
+            if len(datagrams) < LEAST or not self._send_burst(datagrams, to):
+                for data in datagrams:
+                    self._send(data, to)
