@@ -54,6 +54,14 @@ def namespace() -> Iterator[str]:
         yield name
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A second network namespace."""
+    with claim() as lab:
+        lab.add("elsewhere")
+        yield lab.name("elsewhere")
+
+
 @pytest.fixture(autouse=True)
 def inside(namespace: str) -> Iterator[None]:
     with entered(namespace):
@@ -110,6 +118,24 @@ def test_a_second_owner_is_refused_with_the_devices_name_and_a_remedy() -> None:
     with pytest.raises(DeviceBusy):
         teardown(SPEC)
     tun.close()
+
+
+def test_a_device_of_the_same_name_in_another_namespace_has_another_owner(elsewhere: str) -> None:
+    def holder() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+
+    with entered(elsewhere):
+        stranger = holder()
+    with stranger, holder() as owner:
+        try:
+            for process in (stranger, owner):
+                assert process.stdout is not None
+                assert process.stdout.readline()
+            with pytest.raises(DeviceBusy, match=rf"hf0 is in use by process {owner.pid} "):
+                attach(SPEC)
+        finally:
+            stranger.kill()
+            owner.kill()
 
 
 def test_a_device_of_another_kind_and_impossible_names_are_refused() -> None:

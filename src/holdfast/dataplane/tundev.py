@@ -162,11 +162,15 @@ def _refusal(name: str, error: OSError) -> DeviceError:
 
 
 def _owner(name: str) -> str:
-    """The process that holds the device, as far as we may look; "" if none is seen."""
+    """The process that holds the device, as far as we may look; "" if none is seen.
+
+    Only in our network namespace: in another one a device of the same name is another device.
+    """
+    here = os.readlink("/proc/thread-self/ns/net")
     for info in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        process = info.parent.parent
         with suppress(OSError):
-            if f"iff:\t{name}\n" in info.read_text():
-                process = info.parent.parent
+            if f"iff:\t{name}\n" in info.read_text() and os.readlink(process / "ns/net") == here:
                 return f"process {process.name} ({(process / 'comm').read_text().strip()})"
     return ""
 
