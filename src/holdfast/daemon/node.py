@@ -270,10 +270,7 @@ class Node:
             elif isinstance(effect, l2tp.SessionDown):
                 self._session_down(effect, now, out)
             elif isinstance(effect, l2tp.TunnelUp):
-                tunnel = self.endpoint.tunnels[effect.tunnel_id]
-                self.dialler.tunnel_up(tunnel.peer.name, now)
-                out.append(Log("tunnel.up", self._tunnel_fields(effect.tunnel_id)))
-                self._dial(now, out)
+                self._tunnel_up(effect.tunnel_id, now, out)
             elif isinstance(effect, l2tp.TunnelDown):
                 self._tunnel_down(effect, now, out)
             elif isinstance(effect, l2tp.PeerMoved):
@@ -283,9 +280,18 @@ class Node:
             elif isinstance(effect, l2tp.Trace):
                 out.append(Log(effect.event, effect.fields, LEVELS[effect.level]))
 
+    def _tunnel_up(self, tunnel_id: int, now: Instant, out: list[Effect]) -> None:
+        tunnel = self.endpoint.tunnels[tunnel_id]
+        out.append(Log("tunnel.up", self._tunnel_fields(tunnel_id)))
+        if tunnel.established:  # otherwise the peer has closed it in the same input
+            self.dialler.tunnel_up(tunnel.peer.name, now)
+            self._dial(now, out)
+
     def _session_up(self, up: l2tp.SessionUp, now: Instant, out: list[Effect]) -> None:
-        tunnel = self.endpoint.tunnels[up.tunnel_id]
-        session = tunnel.sessions[up.session_id]
+        tunnel = self.endpoint.tunnels.get(up.tunnel_id)
+        session = tunnel.sessions.get(up.session_id) if tunnel is not None else None
+        if tunnel is None or session is None:
+            return  # it has ended in the same input: its SessionDown follows
         key = session_key(up.tunnel_id, up.session_id)
         if session.side is Side.LNS:
             line = Line(key, tunnel, session, Link(self._server, self._random))
@@ -406,14 +412,14 @@ class Node:
         self._absorb(effects, now, out)
 
     def _line_timer(self, line: Line, now: Instant, out: list[Effect]) -> None:
-        """A link's timer. Its verdict on unanswered echoes is held while the tunnel itself is in doubt (K-7)."""
+        """A link's timer. A session with a record does not end by it while the tunnel itself is in doubt (K-7)."""
         link = line.link
-        if link.opened:
+        if line.saves:
             suspect = line.tunnel.suspect
             if suspect != line.held:
                 line.held = suspect
                 link.hold(suspect)
-            elif link.unanswered:
+            elif link.unanswered or not link.opened:
                 self._absorb(self.endpoint.probe(line.tunnel_id, now), now, out)
         try:
             self._follow(line, link.timer(now), now, out)

@@ -159,6 +159,8 @@ class Link:
             return out
         if self.opened:
             self._echo(now, out)
+        elif self._holding and self._ending is None:
+            self._wait(now)
         elif now >= self._give_up:
             self._finish(*(self._ending or (Cause.TIMEOUT, "")), out)
         elif self._lcp is not None:
@@ -196,7 +198,7 @@ class Link:
                 self.deadline = now + self.config.echo_interval
 
     def hold(self, on: bool) -> None:
-        """Suspend the verdict on unanswered echoes while the tunnel itself is in doubt (K-7)."""
+        """Suspend the verdict on a silent peer while the tunnel itself is in doubt (K-7)."""
         self._holding = on
         self._missed = 0
 
@@ -541,6 +543,14 @@ class Link:
         self.deadline = now + self.config.echo_interval
         magic = self._local.magic.to_bytes(4, "big")
         out.append(Transmit(packet(_LCP, Code.ECHO_REQUEST, self._next_identifier(), magic)))
+
+    def _wait(self, now: Instant) -> None:
+        """The tunnel is in doubt: this tick counts for no negotiation, and nothing is asked that nobody can hear."""
+        restart = self.config.restart
+        self._give_up += restart
+        busy = self._lcp or self._ipcp or self._auth
+        if busy is not None and busy.deadline is not None:
+            busy.deadline = now + restart
 
     def _terminate(self, cause: Cause, text: str, now: Instant, out: list[Effect]) -> None:
         """Close LCP in an orderly way; the first cause counts."""

@@ -214,7 +214,11 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> None:
     if own is None or own.phase is RePhase.CONFIRMED:
         return
     if now >= own.give_up_at:
-        give_up(ctx, old, "out of time")
+        if old.pending_recovery_id and not old.postponed:  # the peer is back and recovers it, too (T-42)
+            old.postponed = True
+            own.give_up_at = now + ctx.settings.failover.setup_timeout
+        else:
+            give_up(ctx, old, "out of time")
     elif own.retry_at is not None and now >= own.retry_at:
         _open(ctx, old, own, now)
 
