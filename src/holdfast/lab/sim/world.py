@@ -99,9 +99,13 @@ class World:
         self._boot = boot
         self._order = count()
         self._events: list[tuple[Instant, int, Callable[[], None]]] = []
+        self._prepare()
         self.lac, self.lns = (self._host(side) for side in (Side.LAC, Side.LNS))
         self.lac.on_crash = lambda: self._crashed(self.lac, self.lns)
         self.lns.on_crash = lambda: self._crashed(self.lns, self.lac)
+
+    def _prepare(self) -> None:
+        """What hosts need before they are made."""
 
     def _host(self, side: Side) -> Host:
         address, peer = ADDRESSES[side], ADDRESSES[OPPOSITE[side]]
@@ -147,18 +151,33 @@ class World:
         """Somebody will crash a few effects from now; sometimes both."""
         victims = [self.lac, self.lns]
         self.random.shuffle(victims)
-        for host in victims[: self.random.choice((1, 1, 2))]:
+        for host in victims[: self._victims()]:
             if host.running:
-                host.effects_until_crash = self.random.randrange(12)
+                host.effects_until_crash = self._crash_distance()
+
+    def _victims(self) -> int:
+        return self.random.choice((1, 1, 2))
+
+    def _crash_distance(self) -> int:
+        return self.random.randrange(12)
 
     def _crashed(self, host: Host, other: Host) -> None:
+        self._firm(host, other)
+        self.crashes += 1
+        self.at(self.now + self._downtime(), lambda: self._restart(host))
+
+    def _firm(self, host: Host, other: Host) -> None:
         """Work out which sessions must survive: recorded here and held over there, as far as they still can."""
         recorded = host.recorded()
         self.expected -= host.held() - recorded
         self.expected |= recorded & other.held()
-        self.crashes += 1
-        down = 50 * MILLISECOND + self.random.randrange(self.random.choice((200 * MILLISECOND, 6 * SECOND)))
-        self.at(self.now + down, lambda: host.start(self.now))
+
+    def _downtime(self) -> Duration:
+        random = self.random
+        return 50 * MILLISECOND + random.randrange(random.choice((200 * MILLISECOND, 6 * SECOND)))
+
+    def _restart(self, host: Host) -> None:
+        host.start(self.now)
 
     def _step(self, end: Instant) -> bool:
         """The next event or deadline; False when there is none before `end`."""
