@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from holdfast.daemon.bursts import LEAST, MOST, Bursts
 from holdfast.daemon.effects import Address
 from holdfast.daemon.udp import open_udp
+from holdfast.records import session_key
 
 PEER = ("192.0.2.2", 1701)
 
@@ -77,6 +78,18 @@ def test_every_lane_keeps_its_order(added: list[tuple[int, int, int]], able: boo
     assert len(wire.sent) == len(added)
     for lane, datagrams in expected.items():
         assert [(d, to) for d, to in wire.sent if d[2] == lane] == datagrams
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 2), st.integers(1, 3)), max_size=100))
+def test_no_session_overtakes_its_tunnel(added: list[tuple[bool, int, int]]) -> None:
+    wire = Wire()
+    for number, (is_session, tunnel, size) in enumerate(added):
+        lane = session_key(tunnel, number + 1) if is_session else tunnel
+        wire.bursts.add(lane, bytes((number, is_session, tunnel)) + bytes(size), PEER)
+    wire.bursts.flush()
+    for at, (session, _) in enumerate(wire.sent):
+        later_of_tunnel = (d for d, _ in wire.sent[at + 1 :] if not d[1] and d[2] == session[2])
+        assert not session[1] or all(d[0] > session[0] for d in later_of_tunnel)
 
 
 def test_the_kernel_cuts_a_burst_up_again() -> None:

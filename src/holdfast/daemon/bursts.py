@@ -2,7 +2,8 @@
 
 In a storm many of them have one size and one destination, and most of what a datagram costs is its way through the
 kernel: such ones leave as one send that the kernel cuts up (UDP_SEGMENT, Linux 4.18), where it can; elsewhere one by
-one. Invariant: datagrams of one lane leave in the order in which they were added.
+one. Invariants: datagrams of one lane leave in the order in which they were added, and those of a session after what
+its tunnel had said before: a peer drops PPP that overtakes the ICCN.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,15 +35,16 @@ class Bursts:
         self._last_of_lane: dict[Lane, int] = {}
 
     def add(self, lane: Lane, data: bytes, to: Address) -> None:
-        """Add a datagram: to the group of its kind, unless something of its lane is in a later one."""
+        """Add a datagram: to the group of its kind, unless something that it must not overtake is in a later one."""
         kind = (to, len(data))
-        groups = self._groups
+        groups, last = self._groups, self._last_of_lane
         at = self._latest.get(kind, -1)
-        if at < self._last_of_lane.get(lane, 0) or at < 0 or len(groups[at][1]) == MOST:
+        tunnel = lane >> 32  # of a session key; of a tunnel's id, nobody
+        if at < last.get(lane, 0) or at < last.get(tunnel, 0) or at < 0 or len(groups[at][1]) == MOST:
             at = self._latest[kind] = len(groups)
             groups.append((to, []))
         groups[at][1].append(data)
-        self._last_of_lane[lane] = at
+        last[lane] = at
 
     def flush(self) -> None:
         """Send everything."""
