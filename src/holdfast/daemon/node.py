@@ -353,10 +353,10 @@ class Node:
 
     def _recovery(self, news: l2tp.Recovery, now: Instant, out: list[Effect]) -> None:
         tunnel = self.endpoint.tunnels.get(news.tunnel_id)
-        state = self.recoveries.note(news, tunnel, now)
+        self.recoveries.note(news, tunnel, now)
         fields: dict[str, object] = {
             "tunnel": news.tunnel_id,
-            "peer": state.peer_name,
+            "peer": news.peer_name,
             "role": news.role,
             "phase": news.phase.value,
             "method": "rfc4951",

@@ -45,7 +45,7 @@ class Recoveries:
         if state is None or state.role != news.role:
             state = RecoveryState(
                 tunnel_id=news.tunnel_id,
-                peer_name=tunnel.peer.name if tunnel is not None else "",
+                peer_name=news.peer_name,
                 role=news.role,
                 phase=news.phase,
                 started_at=now,

@@ -107,6 +107,7 @@ class Recovery(msgspec.Struct, frozen=True, gc=False):
     """A recovery moved on. `role` is "recovery-endpoint" or "remote-endpoint"; `stale` counts sessions cleared so far."""
 
     tunnel_id: int
+    peer_name: str
     role: str
     phase: RecoveryPhase
     text: str = ""

@@ -34,7 +34,7 @@ def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
 
 def resume(ctx: Context, old: Tunnel, role: str, now: Instant) -> None:
     """Both ends have reset: speak on the old tunnel, ask about its sessions, place the calls that waited."""
-    ctx.emit(Recovery(old.local_id, role, RecoveryPhase.CONFIRMED))
+    ctx.emit(Recovery(old.local_id, old.peer.name, role, RecoveryPhase.CONFIRMED))
     sync.start(ctx, old, role, now)
     calls.request_waiting(ctx, old, now)
     old.channel.release(now)

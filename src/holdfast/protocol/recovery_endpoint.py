@@ -34,7 +34,11 @@ def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
     if not recovery.capable(old.local_failover, old.peer_failover):
         ctx.emit(
             Recovery(
-                old.local_id, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FAILED, "the peer lacks RFC 4951"
+                old.local_id,
+                old.peer.name,
+                recovery.RECOVERY_ENDPOINT,
+                RecoveryPhase.FAILED,
+                "the peer lacks RFC 4951",
             )
         )
         closing.vanish(ctx, old, Cause.NOT_RECOVERABLE, "the peer cannot recover a control channel")
@@ -55,7 +59,7 @@ def start_queued(ctx: Context, now: Instant) -> None:
         if old is not None and old.own_recovery is not None and old.own_recovery.phase is RePhase.QUEUED:
             ctx.recovering.add(old.local_id)
             ctx.count(Counter.RECOVERIES_STARTED)
-            ctx.emit(Recovery(old.local_id, recovery.RECOVERY_ENDPOINT, RecoveryPhase.STARTED))
+            ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.STARTED))
             _open(ctx, old, old.own_recovery, now)
             ctx.flush(old)
 
@@ -118,7 +122,7 @@ def on_sccrp(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
     old.channel.held = True
     old.own_recovery.phase = RePhase.RESET
     old.own_recovery.reset_ns = ns
-    ctx.emit(Recovery(old.local_id, recovery.RECOVERY_ENDPOINT, RecoveryPhase.RESET))
+    ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.RESET))
     rt.channel.send(0, encode(Msg.SCCCN, *response), now)
     ctx.flush(old)
 
@@ -174,6 +178,7 @@ def on_stopccn(ctx: Context, rt: Tunnel, result: ResultCode, now: Instant) -> No
     ctx.emit(
         Recovery(
             old.local_id,
+            old.peer.name,
             recovery.RECOVERY_ENDPOINT,
             RecoveryPhase.REFUSED,
             f"StopCCN result {result.result} error {result.error} {result.text}".rstrip(),
@@ -203,7 +208,13 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
     own = old.own_recovery if old is not None else None
     if old is not None and own is not None and own.recovery_tunnel_id == rt.local_id:
         ctx.emit(
-            Recovery(old.local_id, recovery.RECOVERY_ENDPOINT, RecoveryPhase.RETRIED, "no answer in time")
+            Recovery(
+                old.local_id,
+                old.peer.name,
+                recovery.RECOVERY_ENDPOINT,
+                RecoveryPhase.RETRIED,
+                "no answer in time",
+            )
         )
         retry(ctx, old, own, now)
 
@@ -230,7 +241,7 @@ def give_up(ctx: Context, old: Tunnel, text: str) -> None:
     if rt is not None:
         closing.vanish(ctx, rt, Cause.RECOVERY_FAILED, text)
     ctx.count(Counter.RECOVERIES_FAILED)
-    ctx.emit(Recovery(old.local_id, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FAILED, text))
+    ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FAILED, text))
     closing.vanish(ctx, old, Cause.RECOVERY_FAILED, text)
 
 

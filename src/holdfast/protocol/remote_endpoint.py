@@ -143,7 +143,7 @@ def on_scccn(ctx: Context, rt: Tunnel, msg: Message, now: Instant) -> None:
         ctx.emit(PeerMoved(old.local_id))
     recovery.reset(ctx, old, suggested_nr, suggested_ns, now)
     old.channel.held = False
-    ctx.emit(Recovery(old.local_id, recovery.REMOTE_ENDPOINT, RecoveryPhase.RESET))
+    ctx.emit(Recovery(old.local_id, old.peer.name, recovery.REMOTE_ENDPOINT, RecoveryPhase.RESET))
     recovery.resume(ctx, old, recovery.REMOTE_ENDPOINT, now)
 
 

@@ -127,4 +127,6 @@ def _synchronised(ctx: Context, tunnel: Tunnel, text: str = "") -> None:
     sync = tunnel.sync
     assert sync is not None
     tunnel.sync = None
-    ctx.emit(Recovery(tunnel.local_id, sync.role, RecoveryPhase.SYNCHRONISED, text, sync.stale))
+    ctx.emit(
+        Recovery(tunnel.local_id, tunnel.peer.name, sync.role, RecoveryPhase.SYNCHRONISED, text, sync.stale)
+    )
