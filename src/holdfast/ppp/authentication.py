@@ -56,10 +56,10 @@ class Verifier:
 
     __slots__ = ("_challenge", "_tries", "deadline", "identifier", "method", "name", "waiting")
 
-    def __init__(self, method: int, config: LinkConfig, identifier: int) -> None:
-        """`identifier` is the last one used: an answer to that one must not be taken for an answer to us."""
+    def __init__(self, method: int, config: LinkConfig) -> None:
         self.method = method
-        self.identifier = identifier
+        self.identifier = 0
+        """That of the last Challenge, or of the peer's last packet."""
         self.name = ""
         self.waiting = False
         """Whether AAA has been asked."""
@@ -67,14 +67,19 @@ class Verifier:
         self._challenge = b""
         self._tries = config.max_configure
 
-    def prompt(self, config: LinkConfig, random: RandomBytes, now: Instant, out: list[Effect]) -> bool:
-        """Start, or the restart timer has run out: challenge anew, or wait on. False: waited long enough."""
+    def prompt(
+        self, config: LinkConfig, identifier: int, random: RandomBytes, now: Instant, out: list[Effect]
+    ) -> bool:
+        """Start, or the restart timer has run out: challenge anew, or wait on. False: waited long enough.
+
+        `identifier` is for a Challenge; no Response to an earlier one may be under way that has it.
+        """
         if self._tries <= 0:
             return False
         self._tries -= 1
         self.deadline = now + config.restart
         if self.method == CHAP and not self.waiting:
-            self.identifier = (self.identifier + 1) & 0xFF
+            self.identifier = identifier
             self._challenge = random(CHALLENGE_SIZE)
             body = bytes((CHALLENGE_SIZE,)) + self._challenge + config.name.encode()
             out.append(Transmit(packet(CHAP, REQUEST, self.identifier, body)))

@@ -168,7 +168,10 @@ class Link:
         elif self._ipcp is not None:
             self._ipcp_became(self._ipcp, self._ipcp.timer(now, out), now, out)
         elif self._auth is not None and not self._prompt(now, out):
-            self._terminate(Cause.AUTH_TIMEOUT, "", now, out)
+            if self.record is not None and isinstance(self._auth, Prover):
+                self._begin_again(now, out)
+            else:
+                self._terminate(Cause.AUTH_TIMEOUT, "", now, out)
         self._settle()
         return out
 
@@ -395,11 +398,16 @@ class Link:
         if lcp.state is State.CLOSING or lcp.state is State.STOPPING:
             self.phase = Phase.TERMINATE
 
+    def _begin_again(self, now: Instant, out: list[Effect]) -> None:
+        """A server that restarted meanwhile has the link opened, and asks for no proof: negotiate once more."""
+        self.phase, self._auth = Phase.ESTABLISH, None
+        self._lcp = self._new_lcp(self._local.magic)
+        self._lcp.event(Event.OPEN, now, out)
+
     def _begin_authentication(self, now: Instant, out: list[Effect]) -> None:
         self.phase = Phase.AUTHENTICATE
         if self._local.auth:
-            last = self.record.auth_id if self.record else self._identifier
-            self._auth = Verifier(self._local.auth, self.config, last)
+            self._auth = Verifier(self._local.auth, self.config)
         elif self._server:
             self._ask(Credentials(method=0, name=""), now, out)
         elif self._peer.auth:
@@ -410,7 +418,10 @@ class Link:
 
     def _prompt(self, now: Instant, out: list[Effect]) -> bool:
         if isinstance(self._auth, Verifier):
-            return self._auth.prompt(self.config, self._random, now, out)
+            identifier = self._next_identifier()
+            if self.record is not None and identifier == self.record.auth_id:
+                identifier = self._next_identifier()  # the Response of that one may still be repeated (P-23)
+            return self._auth.prompt(self.config, identifier, self._random, now, out)
         return self._auth is None or self._auth.prompt(self.config, now, out)
 
     def _ask(self, credentials: Credentials, now: Instant, out: list[Effect]) -> None:
