@@ -38,6 +38,9 @@ from holdfast.state.errors import JournalError
 COMMIT_LIMIT: Duration = 500 * MILLISECOND
 """How long a lane waits for its commit: a new session is refused rather than kept hanging."""
 
+ASK_AGAIN: Duration = 1 * SECOND
+"""How often a journal that fails is asked whether it has deleted what stands for a free address."""
+
 
 class Node(Protocol):
     """What the runner needs of a node: inputs in, effects out. `daemon.node.Node` is the real one."""
@@ -46,6 +49,7 @@ class Node(Protocol):
     def ppp(self, key: int, payload: bytes, source: Address, now: Instant) -> Iterable[Effect]: ...
     def timer(self, now: Instant) -> Iterable[Effect]: ...
     def deadline(self) -> Instant | None: ...
+    def committed(self, lane: Lane) -> None: ...
     def commit_failed(self, lane: Lane, now: Instant) -> Iterable[Effect]: ...
     def release(self, pool: str, address: str) -> None: ...
 
@@ -71,12 +75,18 @@ class Loop(Protocol):
 
 
 class WriteGroup:
-    """The writes of one turn, on their way to the disk, with the lanes that wait for them."""
+    """The writes of one turn, on their way to the disk, with the lanes that wait for them.
 
-    __slots__ = ("barriers", "finished", "submitted_at")
+    `releases` wait for them too, and for every deletion that was submitted earlier.
+    """
 
-    def __init__(self, barriers: list[tuple[Lane, list[Effect]]], submitted_at: Instant) -> None:
+    __slots__ = ("barriers", "finished", "releases", "submitted_at")
+
+    def __init__(
+        self, barriers: list[tuple[Lane, list[Effect]]], releases: list[Release], submitted_at: Instant
+    ) -> None:
         self.barriers = barriers
+        self.releases = releases
         self.submitted_at = submitted_at
         self.finished = False
 
@@ -228,7 +238,7 @@ class Runner:
     def _end_turn(self, now: Instant) -> None:
         """Send what the turn said, submit what it wants written, move the timer if the next deadline came nearer."""
         self._bursts.flush()
-        if self._writes:
+        if self._writes or self._owed:
             self._commit(now)
         at = self._node.deadline()
         if at is not None and (self._timer_at is None or at < self._timer_at):
@@ -239,10 +249,11 @@ class Runner:
 
     def _commit(self, now: Instant) -> None:
         writes, self._writes = self._writes, []
-        if not self._barriers:  # nobody waits: they ride along with another commit
+        releases, self._owed = self._owed, []
+        if not self._barriers and not releases:  # nobody waits: they ride along with another commit
             self._submit(writes, None)
             return
-        group = WriteGroup(self._barriers, now)
+        group = WriteGroup(self._barriers, releases, now)
         self._barriers = []
         self._groups.append(group)
         if self._watchdog is None:
@@ -257,10 +268,11 @@ class Runner:
         if error is None:
             self.commits += 1
             self._let_go(group)
-            owed, self._owed = self._owed, []
-            self.run(owed)
+            self.run(group.releases)
         else:
             self._fail(group, now)
+            if group.releases:
+                self._loop.call_later(_seconds(ASK_AGAIN), partial(self._owe, group.releases))
         self._end_turn(now)
 
     def _let_go(self, group: WriteGroup) -> None:
@@ -268,6 +280,7 @@ class Runner:
         for lane, queue in group.barriers:
             if held.get(lane) is queue:  # otherwise its time was up, and the lane has gone on without it
                 del held[lane]
+                self._node.committed(lane)
                 try:
                     self.run(queue)
                 except Exception as fault:  # noqa: BLE001 - the last line of defence: one lane never ends another
@@ -293,6 +306,11 @@ class Runner:
                 self.commit_failures += 1
                 self._take_away(queue)
                 self._guarded(partial(self._node.commit_failed, lane), now)
+
+    def _owe(self, releases: list[Release]) -> None:
+        """See with another commit, empty if need be, whether the journal has got over its deletions."""
+        self._owed += releases
+        self._end_turn(self._clock())
 
     def _take_away(self, queue: list[Effect]) -> None:
         """Of effects whose lane failed, do those that are right whatever else failed."""
