@@ -120,6 +120,7 @@ class Host:
                     queue.extend(self.node.commit_failed(effect.lane, now))
             elif isinstance(effect, Persist):
                 self.write(effect)
+                self.node.committed(effect.lane)
         return out
 
     def write(self, effect: Persist) -> None:

@@ -61,6 +61,7 @@ class ScriptedNode:
 
     def __init__(self) -> None:
         self.heard: list[tuple[object, ...]] = []
+        self.recorded: list[Lane] = []
         self.on_control: Callable[[bytes], Iterable[Effect]] = lambda data: ()
         self.on_ppp: Callable[[int], Iterable[Effect]] = lambda key: ()
         self.on_failure: Callable[[Lane], Iterable[Effect]] = lambda lane: ()
@@ -81,6 +82,9 @@ class ScriptedNode:
 
     def deadline(self) -> Instant | None:
         return self.at
+
+    def committed(self, lane: Lane) -> None:
+        self.recorded.append(lane)
 
     def commit_failed(self, lane: Lane, now: Instant) -> Iterable[Effect]:
         self.heard.append(("commit_failed", lane))

@@ -1,8 +1,9 @@
 """What the node asks of the outside world, as data; the runner carries it out.
 
 Effects keep their order within a lane: a tunnel (its local id) or a session (its key). A `Persist` holds back
-the later effects of its own lane until it is committed, and those of no other lane; when the journal cannot
-write or takes over 500 ms the node hears `commit_failed`, and what waited to admit something is dropped.
+the later effects of its own lane until it is committed (the node hears `committed`), and those of no other lane; when
+the journal cannot write or takes over 500 ms the node hears `commit_failed`, and what waited to admit something is
+dropped.
 `Send` and `Persist` are the protocol's own, so that they pass through without a copy.
 """
 

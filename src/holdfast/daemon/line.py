@@ -10,7 +10,9 @@ NO_TRAFFIC = Counters()
 
 
 class Line:
-    """`saves` counts the records asked for; `address` is the subscriber's; `held` mirrors the link's."""
+    """`saved`: a record was asked for, `recorded`: one is on disk. `address` is the subscriber's; `held` mirrors the
+    link's.
+    """
 
     __slots__ = (
         "address",
@@ -21,7 +23,8 @@ class Line:
         "key",
         "link",
         "pool",
-        "saves",
+        "recorded",
+        "saved",
         "session",
         "subscriber",
         "tunnel",
@@ -39,7 +42,7 @@ class Line:
         self.pool = ""
         self.address = ""
         self.header = b""
-        self.saves = 0
+        self.saved = self.recorded = False
         self.wanted = False
         self.held = False
         self.deadline: Instant | None = None
@@ -57,7 +60,7 @@ class Line:
 
     def take_over(self, record: SessionRecord) -> None:
         """What the record of a restored session says, besides PPP."""
-        self.saves = 1
+        self.saved = self.recorded = True
         self.wanted = True
         self.counter_base = record.counter_base
         if record.aaa is not None:

@@ -47,7 +47,7 @@ from holdfast.ppp.link import Link
 from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call as LacCall
-from holdfast.records import EndpointRecord, SessionRecord, Side, session_key, split_key
+from holdfast.records import EndpointRecord, PppRecord, SessionRecord, Side, session_key, split_key
 from holdfast.records.writes import ForgetSession, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
@@ -85,6 +85,7 @@ class Node:
         self._endpoint_record: EndpointRecord | None = None
         self._orphans: list[int] = []
         self._unsynchronised: set[int] = set()
+        self._unsaved: set[int] = set()
         self._dialling = False
 
     # Inputs.
@@ -160,6 +161,7 @@ class Node:
                 self._line_timer(line, now, out)
         if self._endpoint_at is not None and self._endpoint_at <= now:
             self._save_endpoint(now, out)
+            self._save_again(out)
         self._dial(now, out)
         return out
 
@@ -171,12 +173,20 @@ class Node:
                 earliest = at
         return earliest
 
+    def committed(self, lane: int) -> None:
+        """What this lane waited for is on disk."""
+        line = self.lines.get(lane)
+        if line is not None:
+            line.recorded = True
+
     def commit_failed(self, lane: int, now: Instant) -> list[Effect]:
         """The journal could not write what this lane waited for: refuse what is new, keep what runs."""
         out: list[Effect] = []
         line = self.lines.get(lane)
         if line is not None:
-            if line.saves == 1:
+            if line.recorded:
+                self._unsaved.add(lane)
+            else:
                 effects = self.endpoint.close_session(
                     line.tunnel_id,
                     line.session_id,
@@ -323,7 +333,7 @@ class Node:
             line.link.down()
             if line.wanted:
                 out.append(Unwant(key, key))
-            if line.saves:
+            if line.saved:
                 out.append(Persist(key, (ForgetSession(key),)))
             if line.address and not line.subscriber:
                 out.append(Release(key, line.pool, line.address))
@@ -414,7 +424,7 @@ class Node:
     def _line_timer(self, line: Line, now: Instant, out: list[Effect]) -> None:
         """A link's timer. A session with a record does not end by it while the tunnel itself is in doubt (K-7)."""
         link = line.link
-        if line.saves:
+        if line.saved:
             suspect = line.tunnel.suspect
             if suspect != line.held:
                 line.held = suspect
@@ -465,9 +475,11 @@ class Node:
         self._follow(line, line.link.answer(answer, now), now, out)
 
     def _established(self, line: Line, established: links.Established, out: list[Effect]) -> None:
-        record = established.record
         if line.subscriber:
-            line.address = record.local_ip
+            line.address = established.record.local_ip
+        self._save(line, established.record, out)
+
+    def _save(self, line: Line, record: PppRecord, out: list[Effect]) -> None:
         session, tunnel = line.session, line.tunnel
         call = session.call
         saved = SessionRecord(
@@ -487,7 +499,7 @@ class Node:
             called_number=call.called_number,
             counter_base=line.counter_base,
         )
-        line.saves += 1
+        line.saved = True
         out.append(Persist(line.key, (Save(saved),)))
 
     def _network_down(self, line: Line, now: Instant, out: list[Effect]) -> None:
@@ -627,6 +639,15 @@ class Node:
         if record != self._endpoint_record:
             self._endpoint_record = record
             out.append(Persist(0, (Save(record),)))
+
+    def _save_again(self, out: list[Effect]) -> None:
+        """Sessions that run on an older record because a newer one could not be written: write it."""
+        keys, self._unsaved = self._unsaved, set()
+        for line in (self.lines[key] for key in keys if key in self.lines):
+            if line.link.record is not None:
+                self._save(line, line.link.record, out)
+                if line.wanted:
+                    out.append(Want(line.key, self._entry(line)))
 
     def _tunnel_fields(self, tunnel_id: int) -> dict[str, object]:
         tunnel = self.endpoint.tunnels[tunnel_id]
