@@ -122,9 +122,11 @@ def _addresses(node: Node, config: Config) -> Iterator[str]:
                 yield f"{answer.address} would be given out twice"
                 return
             free.add(answer.address)
+    drawn = {user.pool or config.pool[0].name for user in config.user if not user.address}
     every = fixed | {
         str(pool.bounds[0] + i)
         for pool in config.pool
+        if pool.name in drawn
         for i in range(int(pool.bounds[1]) - int(pool.bounds[0]) + 1)
     }
     if leaked := every - held - free:

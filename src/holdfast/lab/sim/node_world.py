@@ -94,7 +94,7 @@ def draw_conditions(random: Random, weather: Weather) -> Conditions:
 
 
 def configs(conditions: Conditions) -> dict[Side, Config]:
-    """An LNS whose pool has one address to spare, and a LAC; the last subscriber connects only when told."""
+    """An LNS whose pool has one address to spare, and a LAC; of many subscribers the last connects only when told."""
     subscribers = range(conditions.subscribers)
     values = {
         "lns": ADDRESSES[Side.LNS][0],
@@ -108,20 +108,24 @@ def configs(conditions: Conditions) -> dict[Side, Config]:
     for i in subscribers:
         who = f'name = "u{i}"\nsecret = "secret of u{i}"\n'
         lns += f"[[user]]\n{who}" + (f'address = "{FIXED[i]}"\n' if i in FIXED else "")
-        auto = "false" if i and i == subscribers[-1] else "true"
+        auto = "false" if i == subscribers[-1] and i > 1 else "true"
         lac += f'[[subscriber]]\n{who}tunnel = "lns1"\nauto = {auto}\n'
     return {Side.LNS: parse(lns, "the LNS"), Side.LAC: parse(lac, "the LAC")}
 
 
 class NodeWorld(World):
-    """Two nodes. `conditions` may be given instead of drawn."""
+    """Two nodes. `conditions` and `weather` may be given instead of drawn."""
 
-    def __init__(self, seed: int, conditions: Conditions | None = None) -> None:
-        self._given = conditions
+    def __init__(
+        self, seed: int, conditions: Conditions | None = None, weather: Weather | None = None
+    ) -> None:
+        self._given = conditions, weather
         super().__init__(seed)
 
     def _prepare(self) -> None:
-        self.conditions = self._given or draw_conditions(self.random, self.weather)
+        conditions, weather = self._given
+        self.weather = weather or self.weather
+        self.conditions = conditions or draw_conditions(self.random, self.weather)
         self._configs = configs(self.conditions)
 
     def _host(self, side: Side) -> Host:

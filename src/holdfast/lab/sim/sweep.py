@@ -1,0 +1,96 @@
+"""A crash at every effect boundary of one canonical set-up and one canonical recovery, for each side.
+
+The network is calm and nobody stirs, so that a run differs from the next in the place of the crash only. Each run is
+yielded with a description of that place.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Final
+
+from holdfast.core.clock import MILLISECOND, SECOND, Duration
+from holdfast.lab.sim.node_host import NodeHost
+from holdfast.lab.sim.node_world import Conditions, NodeWorld
+from holdfast.lab.sim.world import Verdict, Weather
+from holdfast.records import Side
+
+CALM: Final = Weather(
+    loss=0.0, duplicate=0.0, straggle=0.0, delay=2 * MILLISECOND, crashes=0, pace=SECOND, crowded=False
+)
+CANONICAL: Final = Conditions(
+    subscribers=2,
+    tunnels=1,
+    echo_s=20,
+    slow=0.0,
+    failing=0.0,
+    restless=0.0,
+    relapse=0.0,
+    away=300 * MILLISECOND,
+    keeps_socket=False,
+)
+SETTLED: Duration = 10 * SECOND
+REST: Duration = 150 * SECOND
+"""Longer than every wait for a call, a tunnel or a closed tunnel's id."""
+
+SEED: Final = 1
+
+
+class Canonical(NodeWorld):
+    """One tunnel and two sessions on a calm network."""
+
+    def __init__(self) -> None:
+        super().__init__(SEED, CANONICAL, CALM)
+
+    def host(self, side: Side) -> NodeHost:
+        """The host of that side."""
+        host = self.lac if side is Side.LAC else self.lns
+        assert isinstance(host, NodeHost)
+        return host
+
+    def begin(self) -> None:
+        """Start both; every subscriber connects."""
+        self.lns.start(self.now)
+        self.lac.start(self.now)
+
+    def settle(self) -> None:
+        """Let everything that is under way come to its end."""
+        self.until(self.now + SETTLED)
+
+    def judge(self) -> Verdict:
+        """Wait until everything must be at rest, and say whether it is."""
+        self.until(self.now + REST)
+        return self.verdict()
+
+
+def crashes_in_set_up(victim: Side) -> Iterator[tuple[str, Verdict]]:
+    """Kill `victim` before the first, the second, … effect since its start; ends when the set-up has no more."""
+    whole = Canonical()
+    whole.begin()
+    whole.settle()
+    for boundary in range(whole.host(victim).effects):
+        world = Canonical()
+        world.host(victim).effects_until_crash = boundary
+        world.begin()
+        world.settle()
+        yield f"{victim.name} at {boundary}", world.judge()
+
+
+def crashes_in_recovery(failed: Sequence[Side], victims: Sequence[Side]) -> Iterator[tuple[str, Verdict]]:
+    """`failed` are killed after the set-up; then each of `victims` once more, at every combination of boundaries."""
+    whole = _recovery(failed, {})
+    for boundaries in product(*(range(whole.host(victim).effects) for victim in victims)):
+        crashes = dict(zip(victims, boundaries, strict=True))
+        yield ", ".join(f"{v.name} at {n}" for v, n in crashes.items()), _recovery(failed, crashes).judge()
+
+
+def _recovery(failed: Sequence[Side], boundaries: Mapping[Side, int]) -> Canonical:
+    world = Canonical()
+    world.begin()
+    world.settle()
+    for side in failed:
+        world.host(side).crash()
+    for side in Side:
+        world.host(side).effects = 0
+        world.host(side).effects_until_crash = boundaries.get(side)
+    world.settle()
+    return world
