@@ -195,6 +195,8 @@ class Dialler:
 
     def deadline(self) -> Instant | None:
         """The next retry."""
+        if self._stopped:
+            return None
         call, tunnel = self._retries.next(), self._reopen.next()
         return call if tunnel is None else tunnel if call is None else min(call, tunnel)
 
