@@ -404,3 +404,53 @@ def test_our_own_address_is_never_given_to_a_subscriber() -> None:
     network = Network(sessions=3)
     network.up()
     assert network.lns.config.ppp.local_address not in {e.address for e in network.lns.plane.values()}
+
+
+def test_a_session_that_ends_in_the_input_that_began_it_is_only_told_of() -> None:
+    network = Network(sessions=1, tunnels=1)
+    late: list[tuple[Host, bytes]] = []
+
+    def hold_iccn(source: Host, data: bytes) -> bool:
+        held = data[0] & 0x80 and data[18:20] == b"\0\x0c" and not late
+        if held:
+            late.append((source, data))
+        return bool(held)
+
+    network.lose = hold_iccn
+    network.start(network.lns, network.lac)
+    (key,) = network.lac.node.lines
+    network.carry(network.lac, network.lac.node.clear_session(key, network.now) or [])
+    ((lac, iccn),) = late
+    network.carry(network.lns, network.lns.node.control(iccn, lac.address, network.now))
+    assert not network.lns.node.lines
+    assert not network.lns.events("node.fault")
+    network.run(90)
+    assert len(network.lns.plane) == len(network.lac.plane) == 1
+
+
+def test_a_first_record_that_fails_refuses_its_session_though_a_second_was_asked_for() -> None:
+    network = Network(sessions=1)
+    network.up()
+    ((key, line),) = network.lns.node.lines.items()
+    line.recorded = False  # as it is before the first commit
+    network.carry(network.lns, network.lns.node.commit_failed(key, network.now))
+    assert network.lac.events("session.down")[-1].fields["result"] == 4
+
+
+def test_a_newer_record_that_fails_is_written_again() -> None:
+    network = Network(sessions=1)
+    network.up()
+    ((key, recorded),) = network.lns.sessions.items()
+    del network.lns.sessions[key]
+    network.carry(network.lns, network.lns.node.commit_failed(key, network.now))
+    assert key in network.lns.plane
+    network.run(6)
+    assert network.lns.sessions[key] == recorded
+
+
+def test_a_lac_that_is_told_to_stop_wants_no_retries() -> None:
+    network = Network(sessions=1)
+    network.start(network.lac)  # nobody answers: calls and tunnels are going to be tried again
+    network.run(65)
+    network.carry(network.lac, network.lac.node.teardown(network.now))
+    assert network.lac.node.dialler.deadline() is None

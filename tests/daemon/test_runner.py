@@ -220,6 +220,24 @@ def test_what_takes_away_is_done_although_its_commit_failed(bench: Bench) -> Non
     assert ("release", "p", "x") in bench.node.heard
 
 
+def test_K_12_an_address_waits_for_its_own_deletion_and_for_no_other_lanes_commit(bench: Bench) -> None:
+    bench.do(Persist(1, (FORGET,)), Release(1, "p", "x"))
+    bench.finish(0, FULL)
+    bench.finish(1, FULL)
+    assert len(bench.submitted) == 2, "a journal that fails is left alone for a second"
+    bench.loop.advance(1001 * MILLISECOND)
+    assert bench.submitted[2][0] == []
+    bench.finish(2)
+    assert bench.node.heard[-1] == ("release", "p", "x")
+
+
+def test_the_node_hears_which_lanes_are_on_disk(bench: Bench) -> None:
+    bench.do(Persist(1, (FORGET,)), Persist(2, (FORGET,)))
+    assert bench.node.recorded == []
+    bench.finish(0)
+    assert bench.node.recorded == [1, 2]
+
+
 def test_a_commit_of_more_than_500_ms_has_failed(bench: Bench) -> None:
     bench.do(Persist(1, (FORGET,)), bench.send(1, b"yes"))
     bench.loop.advance(499 * MILLISECOND)

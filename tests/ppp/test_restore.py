@@ -15,6 +15,7 @@ from ppp.harness import (
     CLIENT,
     IPCP,
     LCP,
+    MAGIC,
     SERVER,
     at,
     body_of,
@@ -157,3 +158,52 @@ def test_a_restored_link_can_be_closed() -> None:
     new = restored(s, SERVER)
     s_said, _ = exchange(new, c, new.close(at(1001)), [], at(1001))
     assert s_said[0] == NetworkDown() and isinstance(s_said[-1], Finished)
+
+
+def test_P_23_no_challenge_after_a_crash_has_the_identifier_of_the_last_answer() -> None:
+    s, _ = opened()
+    assert s.record is not None
+    for seed in range(300):
+        new = restored(s, SERVER, seed=seed)
+        new.receive(lcp(1, 1, MAGIC), at(1000))
+        [request] = [f for f in sent(new.timer(at(1003))) if head(f)[:2] == (LCP, 1)]
+        [challenge] = sent(new.receive(lcp(2, head(request)[2], body_of(request)), at(1003)))
+        assert head(challenge)[2] != s.record.auth_id
+
+
+def test_a_client_whose_server_restarted_in_an_authentication_begins_again() -> None:
+    s, c = opened()
+    [request, _] = sent(c.receive(lcp(1, 99, s_request(s)), at(1)))  # the server negotiates anew,
+    c.receive(lcp(2, head(request)[2], body_of(request)), at(1))
+    s = restored(s, SERVER)  # and dies before it challenges
+    while not c.opened:
+        assert c.deadline is not None and c.deadline < at(100)
+        now = c.deadline
+        _, said = exchange(s, c, [], c.timer(now), now)
+        assert not of(Finished, said)
+    assert s.opened
+
+
+def s_request(link: Link) -> bytes:
+    """The options of the Configure-Request that a link had its record from."""
+    assert link.record is not None
+    local = link.record.local_lcp
+    return (
+        b"\x01\x04"
+        + local.mru.to_bytes(2, "big")
+        + b"\x03\x05\xc2\x23\x05\x05\x06"
+        + local.magic.to_bytes(4, "big")
+    )
+
+
+def test_K_7_a_negotiation_waits_while_the_tunnel_is_in_doubt() -> None:
+    s, _ = opened()
+    s.receive(lcp(1, 1, MAGIC), at(1))  # the peer negotiates anew, and is gone
+    s.hold(True)
+    for _ in range(100):
+        assert s.deadline is not None
+        now = s.deadline
+        assert s.timer(now) == []
+    s.hold(False)
+    assert s.deadline is not None
+    assert kinds(s.timer(s.deadline)) == [(LCP, 1)]

@@ -77,6 +77,8 @@ class Disk:
         self.tunnels: dict[int, TunnelRecord] = {}
         self.sessions: dict[int, SessionRecord] = {}
         self.endpoint: EndpointRecord | None = None
+        self.ever: set[tuple[int, ...]] = set()
+        """The ids of every record there has been: of a tunnel both its own, of a session its tunnel's and both."""
 
     def saved(self) -> Saved:
         """What a journal would load. A session without its tunnel has no place in it."""
@@ -89,8 +91,10 @@ class Disk:
             match write:
                 case Save(TunnelRecord() as record):
                     self.tunnels[record.local_id] = record
+                    self.ever.add((record.local_id, record.peer_id))
                 case Save(SessionRecord() as record):
                     self.sessions[session_key(record.tunnel_id, record.local_id)] = record
+                    self.ever.add((record.tunnel_id, record.local_id, record.peer_id))
                 case Save(EndpointRecord() as record):
                     self.endpoint = record
                 case ForgetTunnel(tunnel_id):

@@ -124,13 +124,15 @@ class NodeWorld(World):
 
     def _prepare(self) -> None:
         conditions, weather = self._given
+        self.nodes: dict[Side, NodeHost] = {}
+        self._overheard: list[str] = []
         self.weather = weather or self.weather
         self.conditions = conditions or draw_conditions(self.random, self.weather)
         self._configs = configs(self.conditions)
 
     def _host(self, side: Side) -> Host:
         address = ADDRESSES[side]
-        return NodeHost(
+        self.nodes[side] = host = NodeHost(
             side,
             self._configs[side],
             self._chance(),
@@ -139,6 +141,7 @@ class NodeWorld(World):
             lambda data, to: self._transmit(data, address, to),
             self.conditions.keeps_socket,
         )
+        return host
 
     def _stir(self) -> None:
         if self.random.random() < self.conditions.restless:
@@ -161,8 +164,31 @@ class NodeWorld(World):
 
     def _firm(self, host: Host, other: Host) -> None:
         """Recorded on both sides, and neither has given it up."""
+        self._overheard += self._beliefs()
         self.expected -= host.held() - host.recorded()
         self.expected |= host.recorded() & host.held() & other.recorded() & other.held()
+
+    def _beliefs(self) -> list[str]:
+        """Write before speaking: what one side has on its disk because of the other's word, the other has written."""
+        lac, lns = self.nodes[Side.LAC].disk, self.nodes[Side.LNS].disk
+        unfounded = [
+            f"the LAC recorded session {s.tunnel_id}/{s.local_id}, the LNS never did"
+            for s in lac.sessions.values()
+            if s.tunnel_id in lac.tunnels
+            and (lac.tunnels[s.tunnel_id].peer_id, s.peer_id, s.local_id) not in lns.ever
+        ]
+        unfounded += [
+            f"the LNS recorded tunnel {t.local_id}, the LAC never did"
+            for t in lns.tunnels.values()
+            if (t.peer_id, t.local_id) not in lac.ever
+        ]
+        return unfounded
+
+    def verdict(self) -> Verdict:
+        """See `World`."""
+        verdict = super().verdict()
+        problems = (*verdict.problems, *self._overheard, *self._beliefs())
+        return msgspec.structs.replace(verdict, problems=problems)
 
     def _downtime(self) -> Duration:
         return 50 * MILLISECOND + self.random.randrange(self.conditions.away)

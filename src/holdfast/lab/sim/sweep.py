@@ -9,7 +9,6 @@ from itertools import product
 from typing import Final
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration
-from holdfast.lab.sim.node_host import NodeHost
 from holdfast.lab.sim.node_world import Conditions, NodeWorld
 from holdfast.lab.sim.world import Verdict, Weather
 from holdfast.records import Side
@@ -41,12 +40,6 @@ class Canonical(NodeWorld):
     def __init__(self) -> None:
         super().__init__(SEED, CANONICAL, CALM)
 
-    def host(self, side: Side) -> NodeHost:
-        """The host of that side."""
-        host = self.lac if side is Side.LAC else self.lns
-        assert isinstance(host, NodeHost)
-        return host
-
     def begin(self) -> None:
         """Start both; every subscriber connects."""
         self.lns.start(self.now)
@@ -67,9 +60,9 @@ def crashes_in_set_up(victim: Side) -> Iterator[tuple[str, Verdict]]:
     whole = Canonical()
     whole.begin()
     whole.settle()
-    for boundary in range(whole.host(victim).effects):
+    for boundary in range(whole.nodes[victim].effects):
         world = Canonical()
-        world.host(victim).effects_until_crash = boundary
+        world.nodes[victim].effects_until_crash = boundary
         world.begin()
         world.settle()
         yield f"{victim.name} at {boundary}", world.judge()
@@ -78,7 +71,7 @@ def crashes_in_set_up(victim: Side) -> Iterator[tuple[str, Verdict]]:
 def crashes_in_recovery(failed: Sequence[Side], victims: Sequence[Side]) -> Iterator[tuple[str, Verdict]]:
     """`failed` are killed after the set-up; then each of `victims` once more, at every combination of boundaries."""
     whole = _recovery(failed, {})
-    for boundaries in product(*(range(whole.host(victim).effects) for victim in victims)):
+    for boundaries in product(*(range(whole.nodes[victim].effects) for victim in victims)):
         crashes = dict(zip(victims, boundaries, strict=True))
         yield ", ".join(f"{v.name} at {n}" for v, n in crashes.items()), _recovery(failed, crashes).judge()
 
@@ -88,9 +81,9 @@ def _recovery(failed: Sequence[Side], boundaries: Mapping[Side, int]) -> Canonic
     world.begin()
     world.settle()
     for side in failed:
-        world.host(side).crash()
+        world.nodes[side].crash()
     for side in Side:
-        world.host(side).effects = 0
-        world.host(side).effects_until_crash = boundaries.get(side)
+        world.nodes[side].effects = 0
+        world.nodes[side].effects_until_crash = boundaries.get(side)
     world.settle()
     return world
