@@ -1,5 +1,7 @@
 """One deadline for many machines."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,3 +49,19 @@ def test_due_is_what_a_dictionary_says(moves: list[tuple[int, int | None]], now:
     assert sorted(due) == sorted(k for k, at in plain.items() if at <= now)
     assert [plain[k] for k in due] == sorted(plain[k] for k in due)
     assert deadlines.next() == min((at for at in plain.values() if at > now), default=None)
+
+
+def test_a_deadline_that_moves_to_and_fro_costs_no_memory() -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for now in range(0, 20_000, 10):  # a busy tunnel: retransmission in 1,000, else a HELLO in 60,000
+            deadlines.set(1, now + 1_000)
+            deadlines.next()
+            deadlines.set(1, now + 60_000)
+            assert deadlines.due(now) == []
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 10_000
