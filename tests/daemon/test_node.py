@@ -57,6 +57,17 @@ def test_KT_1_nothing_is_renegotiated_because_of_a_failover(who: str) -> None:
     assert len(network.lns.node.lines) == len(network.lac.node.lines) == 6
 
 
+def test_K_7_unanswered_echoes_end_nothing_while_the_tunnel_is_in_doubt() -> None:
+    network = Network(sessions=3, lac_extra="[ppp]\necho_interval_s = 1\necho_failures = 3\n")
+    network.up()
+    network.kill(network.lns)
+    network.run(20)
+    network.start(network.lns)
+    network.run(20)
+    assert len(network.lac.plane) == 3
+    assert len(network.lac.events("ppp.up")) == 3
+
+
 def test_KT_2_a_peer_that_is_away_for_a_minute_costs_no_session() -> None:
     network = Network(sessions=3)
     network.up()
@@ -293,6 +304,17 @@ def test_F_70_ids_that_were_used_recently_are_remembered_across_a_restart() -> N
     network.start(network.lns)
     tunnel = network.lns.node.endpoint.tunnels[int(next(iter(record.recent_session_ids)))]
     assert tunnel.ids.recent == [freed]
+
+
+def test_F_70_a_tunnels_id_is_remembered_across_a_restart() -> None:
+    network = Network(sessions=1, tunnels=1)
+    network.up()
+    (freed,) = network.lns.tunnels
+    network.carry(network.lns, network.lns.node.clear_tunnel(freed, network.now) or [])
+    network.run(120)
+    network.kill(network.lns)
+    network.start(network.lns)
+    assert freed in network.lns.node.endpoint.ctx.tunnel_ids.recent
 
 
 def test_a_recorded_subscriber_that_is_no_longer_configured_is_hung_up() -> None:

@@ -178,6 +178,7 @@ def server(control: Control) -> Server:
     config = uvicorn.Config(
         application(control),
         log_config=None,
+        log_level="critical",  # the node's log has a form of its own
         access_log=False,
         lifespan="off",
         http="h11",

@@ -21,7 +21,7 @@ from holdfast.daemon.views import (
     TunnelView,
 )
 from holdfast.dataplane import tundev
-from holdfast.dataplane.contract import DataPlane
+from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import Counters, session_key, split_key
@@ -106,14 +106,17 @@ class NodeControl:
         if view is None or found is None:
             return None
         line = self._node.lines.get(key)
-        entry = self._plane.enumerate().get(key)
+        try:
+            traffic: Counters | None = self._plane.counters(key)
+        except UnknownSession:
+            traffic = None
         return SessionDetail(
             session=view,
             tunnel=_tunnel_view(found[0]),
             ppp=line.link.record if line is not None else None,
             aaa=line.aaa() if line is not None and not line.subscriber else None,
-            forwarding=entry is not None,
-            traffic=self._plane.counters(key) if entry is not None else Counters(),
+            forwarding=traffic is not None,
+            traffic=traffic or Counters(),
         )
 
     def subscriber_names(self) -> Iterable[str]:
