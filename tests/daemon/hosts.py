@@ -4,13 +4,15 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
+from msgspec import structs
+
 from holdfast.core.clock import SECOND, Instant
 from holdfast.daemon.config import parse
 from holdfast.daemon.effects import Address, Effect, Log, Persist, Release, Send, Unwant, Want
 from holdfast.daemon.node import Node
 from holdfast.dataplane.contract import Entry
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Save, SetAside
+from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, SetAside
 from holdfast.state.saved import Saved
 
 SECRET = "failover-secret"
@@ -139,6 +141,9 @@ class Host:
                 self.sessions = {k: s for k, s in self.sessions.items() if s.tunnel_id != write.tunnel_id}
             elif isinstance(write, ForgetSession):
                 self.sessions.pop(write.key, None)
+            elif isinstance(write, Hint) and write.tunnel_id in self.tunnels:
+                record = self.tunnels[write.tunnel_id]
+                self.tunnels[write.tunnel_id] = structs.replace(record, acked=write.acked, nr=write.nr)
             elif isinstance(write, SetAside):
                 self._set_aside(write.record)
 

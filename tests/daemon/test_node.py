@@ -476,3 +476,36 @@ def test_a_lac_that_is_told_to_stop_wants_no_retries() -> None:
     network.run(65)
     network.carry(network.lac, network.lac.node.teardown(network.now))
     assert network.lac.node.dialler.deadline() is None
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_without_rfc_4951_sessions_outlive_the_process_all_the_same(who: str) -> None:
+    none = "[failover]\nadvertise = false"
+    network = Network(sessions=6, lns_extra=none, lac_extra=none)
+    network.up()
+    network.run(2)  # the recorded numbers may lag by a second
+    before = {host: (dict(host.plane), set(host.sessions)) for host in network.hosts.values()}
+    killed = [network.hosts[address] for address in WHO[who]]
+    network.wire.clear()
+    network.kill(*killed)
+    network.run(2)
+    network.start(*killed)
+    network.run(60)
+    for host, (plane, sessions) in before.items():
+        assert host.plane == plane
+        assert set(host.sessions) == sessions
+    for host in killed:
+        assert len(host.events("node.synchronised")) == 1
+    assert ppp_frames(network) == []
+    assert not any(host.events("session.down") for host in network.hosts.values())
+
+
+def test_the_numbers_of_a_tunnel_are_recorded_within_a_second() -> None:
+    none = "[failover]\nadvertise = false"
+    network = Network(sessions=3, tunnels=1, lns_extra=none, lac_extra=none)
+    network.up()
+    network.run(1)
+    for host in network.hosts.values():
+        (record,) = host.tunnels.values()
+        channel = host.node.endpoint.tunnels[record.local_id].channel
+        assert (record.acked, record.nr) == (channel.acked, channel.nr)

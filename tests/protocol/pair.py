@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from random import Random
 
+from msgspec import structs
+
 from holdfast.core.clock import SECOND, Instant
 from holdfast.protocol.effects import Address, Effect, Persist, Send
 from holdfast.protocol.endpoint import Endpoint
@@ -62,6 +64,12 @@ class Side:
             else:
                 self.news.append(effect)
         return out
+
+    def record_numbers(self) -> None:
+        """Record every tunnel's sequence numbers, as the node does within a second."""
+        for hint in self.endpoint.take_hints():
+            record = self.tunnels[hint.tunnel_id]
+            self.tunnels[hint.tunnel_id] = structs.replace(record, acked=hint.acked, nr=hint.nr)
 
     def record_sessions(self) -> None:
         """Record every established session, as the node does once PPP is up."""

@@ -127,6 +127,13 @@ class TunnelSettings(_Table, frozen=True):
 
 
 class FailoverSettings(_Table, frozen=True):
+    method: Annotated[
+        Literal["auto", "rfc4951", "silent", "off"],
+        Meta(
+            description="how tunnels are recovered after a restart: auto is RFC 4951 where both ends offered it, and "
+            "silent resynchronisation elsewhere and when that fails"
+        ),
+    ] = "auto"
     advertise: Annotated[bool, Meta(description="offer RFC 4951 to peers")] = True
     recovery_time_ms: Annotated[
         int,
@@ -229,6 +236,10 @@ class Peer(_Table, frozen=True):
         tuple[Annotated[str, Meta(extra=_IPV4)], ...],
         Meta(description="other addresses from which this peer may recover its tunnels"),
     ] = ()
+    method: Annotated[
+        Literal["", "auto", "rfc4951", "silent", "off"],
+        Meta(description='how its tunnels are recovered; "" is that of [failover]'),
+    ] = ""
     connect: Annotated[bool, Meta(description="open the tunnels (a LAC); otherwise wait for the peer")] = (
         False
     )

@@ -22,6 +22,8 @@ from holdfast.daemon.views import (
 )
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
+from holdfast.protocol.context import Context
+from holdfast.protocol.recovery import choose
 from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import Counters, session_key, split_key
@@ -83,7 +85,7 @@ class NodeControl:
     def tunnel(self, tunnel_id: int) -> TunnelView | None:
         """One row of `show tunnels`."""
         tunnel = self._node.endpoint.tunnels.get(tunnel_id)
-        return None if tunnel is None else _tunnel_view(tunnel)
+        return None if tunnel is None else _tunnel_view(self._node.endpoint.ctx, tunnel)
 
     def session_keys(self) -> Iterator[int]:
         """Of every session, those in set-up last."""
@@ -112,7 +114,7 @@ class NodeControl:
             traffic = None
         return SessionDetail(
             session=view,
-            tunnel=_tunnel_view(found[0]),
+            tunnel=_tunnel_view(self._node.endpoint.ctx, found[0]),
             ppp=line.link.record if line is not None else None,
             aaa=line.aaa() if line is not None and not line.subscriber else None,
             forwarding=traffic is not None,
@@ -178,8 +180,8 @@ class NodeControl:
         return None if tunnel is None or session is None else (tunnel, session)
 
 
-def _tunnel_view(tunnel: Tunnel) -> TunnelView:
-    local, peer = tunnel.local_failover, tunnel.peer_failover
+def _tunnel_view(ctx: Context, tunnel: Tunnel) -> TunnelView:
+    peer = tunnel.peer_failover
     host, port = tunnel.peer_address
     return TunnelView(
         id=tunnel.local_id,
@@ -193,7 +195,7 @@ def _tunnel_view(tunnel: Tunnel) -> TunnelView:
         initiator=tunnel.initiator,
         recovers=tunnel.recovers,
         sessions=len(tunnel.sessions),
-        failover="rfc4951" if local is not None and peer is not None else "none",
+        failover="" if tunnel.is_recovery else choose(ctx, tunnel).value,
         peer_recovery_time_ms=peer.recovery_time_ms if peer is not None and peer.control else 0,
         established_utc_us=tunnel.established_utc_us,
         ns=tunnel.channel.ns,

@@ -46,14 +46,21 @@ from holdfast.ppp import effects as links
 from holdfast.ppp.link import Link
 from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
+from holdfast.protocol.recovery import choose
 from holdfast.protocol.session import Call as LacCall
+from holdfast.protocol.settings import Method
+from holdfast.protocol.silent import ROLE as SILENT
+from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import EndpointRecord, PppRecord, SessionRecord, Side, session_key, split_key
-from holdfast.records.writes import ForgetSession, Save, SetAside
+from holdfast.records.writes import ForgetSession, Hint, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
 from holdfast.wire.header import data_header
 
 LEVELS: Final = {"debug": 10, "info": INFO, "warning": WARNING, "error": ERROR}
+
+HINT_INTERVAL: Duration = 1 * SECOND
+"""How far the recorded sequence numbers of a tunnel may lag; nobody waits for them."""
 
 ENDPOINT_INTERVAL: Duration = 5 * SECOND
 """How often the endpoint's own record follows the recently used ids; nobody waits for it."""
@@ -81,6 +88,7 @@ class Node:
         self._clients = {s.name: client_config(config, s) for s in config.subscriber}
         self._deadlines: Deadlines[int] = Deadlines()
         self._endpoint_at: Instant | None = None
+        self._hint_at: Instant = 0
         self._boot_epoch = 0
         self._endpoint_record: EndpointRecord | None = None
         self._orphans: list[int] = []
@@ -162,13 +170,17 @@ class Node:
         if self._endpoint_at is not None and self._endpoint_at <= now:
             self._save_endpoint(now, out)
             self._save_again(out)
+        if self.endpoint.ctx.hints and self._hint_at <= now:
+            self._hint_at = now + HINT_INTERVAL
+            out.append(Persist(0, self.endpoint.take_hints()))
         self._dial(now, out)
         return out
 
     def deadline(self) -> Instant | None:
         """When `timer` wants to be called next."""
         earliest = self.endpoint.deadline()
-        for at in (self._deadlines.next(), self._endpoint_at, self.dialler.deadline()):
+        hint_at = self._hint_at if self.endpoint.ctx.hints else None
+        for at in (self._deadlines.next(), self._endpoint_at, self.dialler.deadline(), hint_at):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -369,7 +381,7 @@ class Node:
             "peer": news.peer_name,
             "role": news.role,
             "phase": news.phase.value,
-            "method": "rfc4951",
+            "method": "silent" if news.role == SILENT else "rfc4951",
             "stale": news.stale,
             "text": news.text,
         }
@@ -500,7 +512,13 @@ class Node:
             counter_base=line.counter_base,
         )
         line.saved = True
-        out.append(Persist(line.key, (Save(saved),)))
+        out.append(Persist(line.key, (Save(saved), *self._numbers(tunnel))))
+
+    def _numbers(self, tunnel: Tunnel) -> tuple[Hint, ...]:
+        """Numbers that ride in a commit: a tunnel that is recovered silently lives by them."""
+        if choose(self.endpoint.ctx, tunnel) is Method.SILENT:
+            return (self.endpoint.ctx.hint(tunnel),)
+        return ()
 
     def _network_down(self, line: Line, now: Instant, out: list[Effect]) -> None:
         """The peer negotiates anew; the entry stays, since the address stays."""

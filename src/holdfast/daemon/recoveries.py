@@ -8,6 +8,7 @@ import msgspec
 from holdfast.core.clock import MILLISECOND, Instant
 from holdfast.daemon.views import RecoveryView
 from holdfast.protocol.effects import Recovery, RecoveryPhase
+from holdfast.protocol.silent import ROLE as SILENT
 from holdfast.protocol.tunnel import Tunnel
 
 KEPT = 1000
@@ -90,7 +91,7 @@ class Recoveries:
                 tunnel_id=state.tunnel_id,
                 peer_name=state.peer_name,
                 role=state.role,
-                method="rfc4951",
+                method="silent" if state.role == SILENT else "rfc4951",
                 state=state.phase.value,
                 started_utc_us=state.started_utc_us,
                 control_recovered_ms=state.control_recovered_ms,

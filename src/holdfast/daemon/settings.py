@@ -10,6 +10,7 @@ from holdfast.protocol.settings import (
     EndpointSettings,
     FailoverSettings,
     FindPeer,
+    Method,
     PeerSettings,
 )
 
@@ -30,6 +31,7 @@ def endpoint_settings(config: Config) -> EndpointSettings:
             attempts=tunnel.retransmit_count,
         ),
         failover=FailoverSettings(
+            method=Method(failover.method),
             advertise=failover.advertise,
             recovery_time_ms=failover.recovery_time_ms,
             peer_recovery_cap=failover.peer_recovery_time_cap_s * SECOND,
@@ -55,6 +57,7 @@ def peer_settings(peer: Peer) -> PeerSettings:
         secret=peer.secret.encode(),
         host_name=peer.host_name,
         recovery_addresses=tuple(peer.recovery_addresses),
+        method=Method(peer.method) if peer.method else None,
     )
 
 

@@ -38,7 +38,8 @@ class NodeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A control connection. `failover` is how a restart would recover it: "rfc4951" or "none".
+    """A control connection. `failover` is how a restart would recover it: "rfc4951",
+    "silent" or "off"; "" for a recovery tunnel.
 
     `recovers` is not 0 for a recovery tunnel: the old tunnel's local id.
     """
@@ -54,7 +55,7 @@ class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     initiator: bool
     sessions: int
     recovers: int = 0
-    failover: str = "none"
+    failover: str = ""
     peer_recovery_time_ms: int = 0
     established_utc_us: int = 0
     ns: int = 0

@@ -234,6 +234,10 @@ class ControlChannel:
         self.acked = self.ns
         self.unacked_since = self.retransmit_at = None
 
+    def resume(self, ns: int) -> None:
+        """Go on sending at `ns`: the peer has told that it has had everything before."""
+        self.ns = self.acked = ns
+
     def timed_out(self, now: Instant) -> None:
         """The retransmission time has come: send the oldest unacknowledged message again, with back-off (V2-76).
 

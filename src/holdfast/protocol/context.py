@@ -16,6 +16,7 @@ from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
 from holdfast.protocol.tunnel import Claim, Tunnel, TunnelState
 from holdfast.records import Side, TunnelRecord
+from holdfast.records.writes import Hint
 
 
 class Context:
@@ -36,6 +37,7 @@ class Context:
         "effects",
         "find_peer",
         "half_open",
+        "hints",
         "opening",
         "random",
         "recovering",
@@ -68,6 +70,7 @@ class Context:
         self.sccrq_limits: dict[str, TokenBucket] = {}
         self.half_open: set[int] = set()
         self.opening: set[int] = set()
+        self.hints: set[int] = set()
         self.challenges: set[bytes] = set()
         self.decoys: dict[Claim, int] = {}
         self.admitting = True
@@ -95,6 +98,13 @@ class Context:
             limit = self.sccrq_limits[peer_name] = TokenBucket(self.settings.sccrq_per_second)
         return limit.take(now)
 
+    def hint(self, tunnel: Tunnel) -> Hint:
+        """The tunnel's numbers as they may be recorded: lower bounds from here on."""
+        channel = tunnel.channel
+        tunnel.hinted = (channel.acked, channel.nr)
+        self.hints.discard(tunnel.local_id)
+        return Hint(tunnel.local_id, channel.acked, channel.nr)
+
     def next_hello(self, now: Instant) -> Instant | None:
         """When silence from `now` on calls for a HELLO (V2-87); never, if the interval is 0."""
         interval = self.settings.hello_interval
@@ -102,7 +112,8 @@ class Context:
 
     def flush(self, tunnel: Tunnel) -> None:
         """Turn what the tunnel's channel wants sent into effects, and note its next deadline."""
-        out = tunnel.channel.out
+        channel = tunnel.channel
+        out = channel.out
         if out:
             lane, to = tunnel.local_id, tunnel.peer_address
             effects = self.effects
@@ -110,6 +121,8 @@ class Context:
                 effects.append(Send(lane, data, to))  # the receive path: mostly one datagram
             self.counters[Counter.TX_CONTROL] += len(out)
             out.clear()
+        if tunnel.recorded and tunnel.hinted != (channel.acked, channel.nr):
+            self.hints.add(tunnel.local_id)
         if tunnel.local_id in self.tunnels:
             self.deadlines.set(tunnel.local_id, tunnel.deadline())
 
@@ -173,6 +186,7 @@ class Context:
         tunnel.channel.set_peer_window(record.peer_window)
         tunnel.channel.ns = tunnel.channel.acked = record.acked
         tunnel.channel.nr = record.nr
+        tunnel.hinted = (record.acked, record.nr)
         self.tunnels[record.local_id] = tunnel
         return tunnel
 
@@ -195,6 +209,7 @@ class Context:
         if tunnel.is_recovery:
             self.recovery_tunnels -= 1
         self.deadlines.set(tunnel.local_id, None)
+        self.hints.discard(tunnel.local_id)
         self.tunnel_ids.free(tunnel.local_id)
 
     def established(self) -> list[Tunnel]:

@@ -101,10 +101,14 @@ class RecoveryPhase(Enum):
     FAILED = "failed"
     RETRIED = "retried"
     REFUSED = "refused"
+    FELL_BACK = "fell-back"
 
 
 class Recovery(msgspec.Struct, frozen=True, gc=False):
-    """A recovery moved on. `role` is "recovery-endpoint" or "remote-endpoint"; `stale` counts sessions cleared so far."""
+    """A recovery moved on. `role` is "recovery-endpoint", "remote-endpoint" or "silent".
+
+    `stale` counts the sessions that were cleared so far because the peer did not hold them.
+    """
 
     tunnel_id: int
     peer_name: str

@@ -13,15 +13,24 @@ from holdfast.core.clock import MILLISECOND, Instant
 from holdfast.core.counters import Counter
 from holdfast.core.errors import Malformed
 from holdfast.core.ids import IdsExhausted, RandomBytes
-from holdfast.protocol import calls, closing, handshake, recovery_endpoint, remote_endpoint, sync
+from holdfast.protocol import (
+    calls,
+    closing,
+    handshake,
+    recovery,
+    recovery_endpoint,
+    remote_endpoint,
+    silent,
+    sync,
+)
 from holdfast.protocol.channel import Outcome
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Effect, Persist, Send
 from holdfast.protocol.session import NO_CALL, Call, Session, SessionState
-from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
+from holdfast.protocol.settings import EndpointSettings, FindPeer, Method, PeerSettings
 from holdfast.protocol.tunnel import RePhase, Tunnel, TunnelState
 from holdfast.records import SessionRecord, Side, TunnelRecord
-from holdfast.records.writes import SetAside
+from holdfast.records.writes import Hint, SetAside
 from holdfast.wire.codes import Cdn, General, Msg, PeerError, StopCcn
 from holdfast.wire.dictionary import (
     ASSIGNED_TUNNEL_ID,
@@ -132,6 +141,8 @@ class Endpoint:
             if tunnel.recovers and not self._credible(tunnel, body):
                 return
             tunnel.peer_address = source
+        if tunnel.resync is not None and not silent.hear(ctx, tunnel, ns, nr, body, now):
+            return
         channel = tunnel.channel
         outcome = channel.receive(session_id, ns, nr, body, now)
         if outcome == Outcome.BAD_NR:
@@ -141,8 +152,7 @@ class Endpoint:
             tunnel.hello_at = ctx.next_hello(now)
         if outcome == Outcome.DELIVER:
             self._process(tunnel, session_id, body, now)
-            while (early := channel.next_early()) is not None:
-                self._process(tunnel, early[0], early[1], now)
+            self._process_early(tunnel, now)
         elif outcome == Outcome.DUPLICATE:
             ctx.count(Counter.RX_DUPLICATE)
         elif outcome == Outcome.EARLY:
@@ -164,6 +174,11 @@ class Endpoint:
         ctx.flush(tunnel)
         if tunnel.recovers:
             recovery_endpoint.remove_finished(ctx, tunnel)
+
+    def _process_early(self, tunnel: Tunnel, now: Instant) -> None:
+        """Messages that had come too early and whose turn it is now."""
+        while (early := tunnel.channel.next_early()) is not None:
+            self._process(tunnel, early[0], early[1], now)
 
     def _discards(self, tunnel: Tunnel) -> bool:
         """F-34: before its own reset an old tunnel hears nothing; at the remote endpoint only if so configured (T-4)."""
@@ -391,6 +406,9 @@ class Endpoint:
             tunnel.hello_at = ctx.next_hello(now)
             _hello(tunnel, now)
         recovery_endpoint.on_timer(ctx, tunnel, now)
+        if silent.on_timer(ctx, tunnel, now):
+            self._process_early(tunnel, now)
+            channel.finish(now)
         calls.expire(ctx, tunnel, now)
         sync.guard(ctx, tunnel, now)
 
@@ -465,10 +483,13 @@ class Endpoint:
         return self._take()
 
     def recover(self, now: Instant) -> list[Effect]:
-        """Begin to recover every restored tunnel, or clear it if its peer cannot. Call it in the turn of `restore`."""
+        """Begin to recover every restored tunnel by the method that suits its peer. Call it in the turn of `restore`."""
         ctx = self.ctx
         for tunnel in ctx.established():
-            recovery_endpoint.begin(ctx, tunnel, now)
+            if recovery.choose(ctx, tunnel) is Method.SILENT:
+                silent.begin(ctx, tunnel, now)
+            else:
+                recovery_endpoint.begin(ctx, tunnel, now)
             ctx.flush(tunnel)
         recovery_endpoint.start_queued(ctx, now)
         return self._take()
@@ -482,6 +503,7 @@ class Endpoint:
             secret=secret,
             host_name=record.peer_host_name,
             recovery_addresses=found.recovery_addresses if found is not None else (),
+            method=found.method if found is not None else None,
         )
         tunnel = ctx.restored_tunnel(record, peer)
         tunnel.hello_at = ctx.next_hello(now)
@@ -554,6 +576,11 @@ class Endpoint:
             _hello(tunnel, now)
             self.ctx.flush(tunnel)
         return self._take()
+
+    def take_hints(self) -> tuple[Hint, ...]:
+        """The numbers of every tunnel that have changed since they were last taken, for the journal."""
+        ctx = self.ctx
+        return tuple(ctx.hint(ctx.tunnels[i]) for i in list(ctx.hints) if i in ctx.tunnels)
 
     def suspect(self, tunnel_id: int) -> bool:
         """Whether the tunnel's peer is overdue with an acknowledgement, or the tunnel is being recovered."""

@@ -7,6 +7,7 @@ from holdfast.core.clock import Instant
 from holdfast.protocol import calls, sync
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Recovery, RecoveryPhase
+from holdfast.protocol.settings import Method
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import FailoverCapability
 
@@ -17,6 +18,19 @@ REMOTE_ENDPOINT = "remote-endpoint"
 def capable(local: FailoverCapability | None, peer: FailoverCapability | None) -> bool:
     """Whether a control channel failure can be recovered: both sides said C=1 before it (F-30, T-24)."""
     return local is not None and peer is not None and local.control and peer.control
+
+
+def choose(ctx: Context, old: Tunnel) -> Method:
+    """How `old` is to be recovered. `auto` is RFC 4951 where both ends have it, silent resynchronisation elsewhere."""
+    wanted = old.peer.method or ctx.settings.failover.method
+    if wanted is Method.AUTO:
+        return Method.RFC4951 if capable(old.local_failover, old.peer_failover) else Method.SILENT
+    return wanted
+
+
+def may_fall_back(ctx: Context, old: Tunnel) -> bool:
+    """Whether RFC 4951 may give way to silent resynchronisation: only where the choice was ours (`auto`)."""
+    return (old.peer.method or ctx.settings.failover.method) is Method.AUTO
 
 
 def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:

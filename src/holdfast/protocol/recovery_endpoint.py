@@ -5,12 +5,12 @@ peer has acknowledged the SCCCN or spoken with the new numbers (T-8). A forged a
 end it: it takes two refusals on two recovery tunnels, or the end of the time allowed (F-33). Giving up is silent.
 """
 
-from holdfast.core.clock import MILLISECOND, Instant
+from holdfast.core.clock import MILLISECOND, Duration, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import closing, handshake, recovery
+from holdfast.protocol import closing, handshake, recovery, resync, silent
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Recovery, RecoveryPhase
-from holdfast.protocol.settings import PeerSettings
+from holdfast.protocol.settings import Method, PeerSettings
 from holdfast.protocol.tunnel import OwnRecovery, RePhase, Tunnel, TunnelInput, TunnelState
 from holdfast.records import Side
 from holdfast.wire.codes import General, Msg, PeerError, StopCcn
@@ -31,14 +31,15 @@ MAX_REFUSALS = 2
 def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
     """A tunnel has just been loaded from its record: queue its recovery, or clear it if the peer cannot (F-10)."""
     failover = ctx.settings.failover
-    if not recovery.capable(old.local_failover, old.peer_failover):
+    off = recovery.choose(ctx, old) is Method.OFF
+    if off or not recovery.capable(old.local_failover, old.peer_failover):
         ctx.emit(
             Recovery(
                 old.local_id,
                 old.peer.name,
                 recovery.RECOVERY_ENDPOINT,
                 RecoveryPhase.FAILED,
-                "the peer lacks RFC 4951",
+                "recovery is off" if off else "the peer lacks RFC 4951",
             )
         )
         closing.vanish(ctx, old, Cause.NOT_RECOVERABLE, "the peer cannot recover a control channel")
@@ -73,7 +74,8 @@ def _open(ctx: Context, old: Tunnel, own: OwnRecovery, now: Instant) -> None:
     rt = ctx.new_tunnel(_peer_with_secret(old), address, initiator=True, side=Side.LAC, now=now)
     rt.recovers = old.local_id
     ctx.recovery_tunnels += 1
-    rt.end_at = now + ctx.settings.failover.setup_timeout
+    failover = ctx.settings.failover
+    rt.end_at = now + (failover.fall_back if recovery.may_fall_back(ctx, old) else failover.setup_timeout)
     own.tries += 1
     own.phase = RePhase.WAIT_REPLY
     own.recovery_tunnel_id = rt.local_id
@@ -184,7 +186,9 @@ def on_stopccn(ctx: Context, rt: Tunnel, result: ResultCode, now: Instant) -> No
             f"StopCCN result {result.result} error {result.error} {result.text}".rstrip(),
         )
     )
-    if own.refusals >= MAX_REFUSALS:
+    if own.phase is RePhase.WAIT_REPLY and recovery.may_fall_back(ctx, old):
+        _fall_back(ctx, old, own, "refused", ctx.settings.failover.patience_after_refusal, now)
+    elif own.refusals >= MAX_REFUSALS:
         give_up(ctx, old, "refused twice")
     else:
         retry(ctx, old, own, now)
@@ -206,7 +210,11 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
     old = ctx.tunnels.get(rt.recovers)
     closing.vanish(ctx, rt, Cause.TIMEOUT, "no answer")
     own = old.own_recovery if old is not None else None
-    if old is not None and own is not None and own.recovery_tunnel_id == rt.local_id:
+    if old is None or own is None or own.recovery_tunnel_id != rt.local_id:
+        return
+    if own.phase is RePhase.WAIT_REPLY and recovery.may_fall_back(ctx, old):
+        _fall_back(ctx, old, own, "no answer to the SCCRQ", resync.PATIENCE, now)
+    else:
         ctx.emit(
             Recovery(
                 old.local_id,
@@ -217,6 +225,23 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
             )
         )
         retry(ctx, old, own, now)
+
+
+def _fall_back(
+    ctx: Context, old: Tunnel, own: OwnRecovery, why: str, patience: Duration, now: Instant
+) -> None:
+    """End the recovery tunnel and resynchronise silently: the old tunnel has not been reset, its numbers still hold.
+
+    RFC 4951 3.2.1 would have the old tunnel cleared; `failover.method = "rfc4951"` does so.
+    """
+    rt = ctx.tunnels.get(own.recovery_tunnel_id)
+    if rt is not None:
+        closing.vanish(ctx, rt, Cause.REFUSED, why)
+    old.own_recovery = None
+    ctx.recovering.discard(old.local_id)
+    ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
+    silent.begin(ctx, old, now, patience)
+    ctx.flush(old)
 
 
 def on_timer(ctx: Context, old: Tunnel, now: Instant) -> None:

@@ -1,11 +1,21 @@
 """What the protocol needs to know from the configuration, as plain values in the units it works in."""
 
 from collections.abc import Callable
+from enum import Enum
 from typing import TypeAlias
 
 import msgspec
 
 from holdfast.core.clock import SECOND, Duration
+
+
+class Method(Enum):
+    """How the tunnels of a peer are recovered after a restart of ours; the value is the word of the configuration."""
+
+    AUTO = "auto"
+    RFC4951 = "rfc4951"
+    SILENT = "silent"
+    OFF = "off"
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -20,6 +30,7 @@ class ChannelSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class FailoverSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """RFC 4951. `strict_discard` and `additive` choose the other reading of T-4 and T-5."""
 
+    method: Method = Method.RFC4951
     advertise: bool = True
     recovery_time_ms: int = 60_000
     peer_recovery_cap: Duration = 300 * SECOND
@@ -28,6 +39,8 @@ class FailoverSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     additive: bool = False
     suggest_sequence: bool = True
     give_up: Duration = 31 * SECOND
+    fall_back: Duration = 3 * SECOND
+    patience_after_refusal: Duration = 10 * SECOND
     setup_timeout: Duration = 5 * SECOND
     parallel: int = 64
     query_timeout: Duration = 10 * SECOND
@@ -54,12 +67,16 @@ class EndpointSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class PeerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One configured peer. `recovery_addresses` may recover its tunnels too (F-S2); `host_name` "" accepts any."""
+    """One configured peer. `recovery_addresses` may recover its tunnels too (F-S2); `host_name` "" accepts any.
+
+    `method` None is that of the endpoint.
+    """
 
     name: str
     secret: bytes = b""
     host_name: str = ""
     recovery_addresses: tuple[str, ...] = ()
+    method: Method | None = None
 
 
 FindPeer: TypeAlias = Callable[[str, str], PeerSettings | None]

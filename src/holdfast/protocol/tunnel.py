@@ -15,6 +15,8 @@ from holdfast.core.clock import Instant
 from holdfast.core.ids import IdPool
 from holdfast.protocol.channel import ControlChannel
 from holdfast.protocol.effects import Address
+from holdfast.protocol.resync import Phase as ResyncPhase
+from holdfast.protocol.resync import Resync
 from holdfast.protocol.session import Session
 from holdfast.protocol.settings import PeerSettings
 from holdfast.records import FailoverCapability, Side, TunnelRecord
@@ -107,6 +109,7 @@ class Tunnel:
         "end_at",
         "established_utc_us",
         "hello_at",
+        "hinted",
         "ids",
         "initiator",
         "leaving",
@@ -125,6 +128,7 @@ class Tunnel:
         "postponed",
         "recorded",
         "recovers",
+        "resync",
         "scs",
         "secret",
         "sessions",
@@ -179,6 +183,8 @@ class Tunnel:
         self.own_recovery: OwnRecovery | None = None
         self.pending_recovery_id = 0
         self.sync: Sync | None = None
+        self.resync: Resync | None = None
+        self.hinted = (-1, -1)
 
     def step(self, how: TunnelInput) -> None:
         """Move by the table. Raises PeerError for a pair that it does not hold."""
@@ -200,6 +206,8 @@ class Tunnel:
     @property
     def recovering(self) -> bool:
         """Whether we took over after our own failure and the peer has not confirmed the reset yet: nothing is sent."""
+        if self.resync is not None and self.resync.phase is ResyncPhase.PROBING:
+            return True
         return self.own_recovery is not None and self.own_recovery.phase < RePhase.CONFIRMED
 
     @property
@@ -221,6 +229,9 @@ class Tunnel:
             earliest = at if earliest is None else min(earliest, at)
         if sync is not None and sync.guard_at is not None:
             earliest = sync.guard_at if earliest is None else min(earliest, sync.guard_at)
+        if self.resync is not None:
+            at = self.resync.deadline()
+            earliest = at if earliest is None else min(earliest, at)
         return earliest
 
     def record(self, local_address: str, local_port: int, local_host_name: str) -> TunnelRecord:

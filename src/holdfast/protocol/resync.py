@@ -1,0 +1,123 @@
+"""Silent resynchronisation: recovering the control channel of a peer that has never heard of RFC 4951.
+
+RFC 2661 5.8 obliges every peer to acknowledge a duplicate, and the acknowledgement tells its numbers: Nr is our next
+Ns, and the Ns of a ZLB is the peer's next. So after a restart a HELLO is sent with a number that the peer must have
+had already; its content is discarded and its answer puts us back in step.
+
+Invariants: a probe never carries a number that the peer may count as new; until something credible is heard nothing
+but probes is sent; nothing that the peer sent is acknowledged before it was received. What the record says of our Nr
+is a lower bound: it is believed when the peer's ZLB says the same, otherwise it stays in every message of ours until
+the lowest retransmission has come or the peer's longest retransmission interval has passed.
+
+Two moments are told apart: *send side resynchronised* (we may speak) and *receive side settled* (our Nr is proved).
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from holdfast.core import seq
+from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.wire.codes import Msg
+from holdfast.wire.header import control_header
+from holdfast.wire.messages import encode
+
+PATIENCE: Duration = 31 * SECOND
+"""How long the least patient router keeps a message that nobody acknowledges (1, 2, 4, 8, 16 s)."""
+
+RETRANSMISSION_CAP: Duration = 16 * SECOND
+"""The longest interval between two retransmissions of any peer that was measured."""
+
+INTERVALS: tuple[Duration, ...] = (
+    250 * MILLISECOND,
+    250 * MILLISECOND,
+    500 * MILLISECOND,
+    1 * SECOND,
+    2 * SECOND,
+)
+"""Between one probe and the next; the last one repeats."""
+
+
+class Phase(IntEnum):
+    """PROBING: nothing credible has been heard. SETTLING: we may speak, our own Nr is not proved yet."""
+
+    PROBING = 1
+    SETTLING = 2
+
+
+class Resync(msgspec.Struct, gc=False, kw_only=True):
+    """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB."""
+
+    acked: int
+    nr: int
+    give_up_at: Instant
+    probe_at: Instant | None
+    phase: Phase = Phase.PROBING
+    sent: int = 0
+    peer_next: int | None = None
+    lowest: int | None = None
+    settle_at: Instant | None = None
+
+    def deadline(self) -> Instant:
+        """The next thing to be done without hearing from the peer."""
+        at = self.probe_at if self.phase is Phase.PROBING else self.settle_at
+        return self.give_up_at if at is None else min(at, self.give_up_at)
+
+
+class Verdict(IntEnum):
+    """What a message means for the resynchronisation."""
+
+    NOT_CREDIBLE = 0
+    HEARD = 1
+    IN_STEP = 2
+
+
+def begin(acked: int, nr: int, now: Instant, patience: Duration = PATIENCE) -> Resync:
+    """A tunnel has just been loaded from its record; probe at once."""
+    return Resync(acked=acked, nr=nr, give_up_at=now + patience, probe_at=now)
+
+
+def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:
+    """The next probe: a HELLO with Ns = `acked` - 1, which every peer has had and has to take for a duplicate.
+
+    It is also *numerically* lower than what the peer expects, which is what a peer goes by that compares without
+    wrapping (xl2tpd); only right at the wrap such a peer hears nothing, and its own next message puts us in step.
+    """
+    turn = resync.sent
+    resync.sent += 1
+    resync.probe_at = now + INTERVALS[min(turn, len(INTERVALS) - 1)]
+    body = encode(Msg.HELLO)
+    return control_header(peer_tunnel_id, 0, seq.add(resync.acked, -1), resync.nr, len(body)) + body
+
+
+def hear(resync: Resync, ns: int, nr: int, *, is_zlb: bool, now: Instant) -> Verdict:
+    """Something came from the peer. HEARD: our next Ns is `nr`. IN_STEP: and our recorded Nr is proved as well.
+
+    An Nr behind what was already acknowledged is a late message, or a forgery: it proves nothing.
+    """
+    if seq.before(nr, resync.acked):
+        return Verdict.NOT_CREDIBLE
+    resync.acked = nr
+    resync.phase = Phase.SETTLING
+    resync.probe_at = None
+    if is_zlb:
+        resync.peer_next = ns
+        if ns == resync.nr:
+            return Verdict.IN_STEP
+    elif not seq.before(ns, resync.nr) and (resync.lowest is None or seq.before(ns, resync.lowest)):
+        resync.lowest = ns
+    if resync.settle_at is None:
+        resync.settle_at = now + RETRANSMISSION_CAP
+        resync.give_up_at = max(resync.give_up_at, resync.settle_at)
+    return Verdict.HEARD
+
+
+def proved_nr(resync: Resync) -> int:
+    """Our Nr once the peer's longest retransmission interval has passed: the lowest number it still repeats, else
+    the one that its ZLB announced, else what the record said.
+    """
+    if resync.lowest is not None:
+        return resync.lowest
+    if resync.peer_next is not None and not seq.before(resync.peer_next, resync.nr):
+        return resync.peer_next
+    return resync.nr

@@ -1,0 +1,79 @@
+"""Silent resynchronisation of a tunnel: `resync` joined to the tunnel, its channel and its timers.
+
+Invariant: while a tunnel is probing it is silent but for the probes; sessions are neither purged nor asked about,
+since the peer knows of no failure. What it sent while we were away comes by its retransmission and is obeyed.
+"""
+
+from holdfast.core import seq
+from holdfast.core.clock import Duration, Instant
+from holdfast.core.counters import Counter
+from holdfast.protocol import calls, closing, resync
+from holdfast.protocol.context import Context
+from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
+from holdfast.protocol.tunnel import Tunnel
+
+ROLE = "silent"
+
+
+def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.PATIENCE) -> None:
+    """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe."""
+    channel = old.channel
+    old.resync = resync.begin(channel.acked, channel.nr, now, patience)
+    old.hello_at = None
+    channel.held = True
+    ctx.count(Counter.RECOVERIES_STARTED)
+    ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.STARTED))
+    on_timer(ctx, old, now)
+
+
+def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
+    """Probe again, give up, or settle: True when the channel has taken its proved Nr and may hold early messages."""
+    state = old.resync
+    if state is None:
+        return False
+    if state.phase is resync.Phase.PROBING:
+        if now >= state.give_up_at:
+            ctx.count(Counter.RECOVERIES_FAILED)
+            ctx.emit(
+                Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.FAILED, "no answer to any probe")
+            )
+            closing.vanish(ctx, old, Cause.RECOVERY_FAILED, "the peer does not answer")
+        elif state.probe_at is not None and now >= state.probe_at:
+            old.channel.out.append(resync.probe(state, old.peer_id, now))
+        return False
+    if state.settle_at is None or now < state.settle_at:
+        return False
+    old.channel.nr = resync.proved_nr(state)
+    _settled(ctx, old)
+    return True
+
+
+def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant) -> bool:
+    """A message on a tunnel that is being resynchronised, before its channel sees it. False: it is to be dropped.
+
+    Once we may speak, a message whose Nr proves nothing is the channel's to judge: it may be a peer's own probe.
+    """
+    state = old.resync
+    assert state is not None
+    probing = state.phase is resync.Phase.PROBING
+    verdict = resync.hear(state, ns, nr, is_zlb=not body, now=now)
+    if verdict is resync.Verdict.NOT_CREDIBLE:
+        if probing:
+            ctx.count(Counter.RX_BAD_NR)
+        return not probing
+    if probing:
+        old.channel.resume(nr)
+        old.channel.held = False
+        old.hello_at = ctx.next_hello(now)
+        ctx.count(Counter.RECOVERIES_DONE)
+        ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.CONFIRMED))
+        calls.request_waiting(ctx, old, now)
+    if verdict is resync.Verdict.IN_STEP or (body and seq.distance(old.channel.nr, ns) == 0):
+        _settled(ctx, old)
+    return True
+
+
+def _settled(ctx: Context, old: Tunnel) -> None:
+    """Our Nr is proved: by the peer's ZLB, by the message that it makes next, or by the time that has passed."""
+    old.resync = None
+    ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))

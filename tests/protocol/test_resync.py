@@ -1,0 +1,259 @@
+"""Silent resynchronisation: restarts in front of a peer that knows nothing of RFC 4951."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.core import seq
+from holdfast.core.clock import SECOND
+from holdfast.protocol import resync
+from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase, SessionDown, SessionUp, TunnelDown
+from holdfast.protocol.session import Call
+from holdfast.protocol.settings import FailoverSettings, Method
+from holdfast.wire.codes import Msg
+from holdfast.wire.header import parse_control
+from holdfast.wire.messages import decode
+from protocol.pair import Pair, Side
+
+NONE = FailoverSettings(advertise=False, method=Method.AUTO)
+numbers = st.integers(0, 0xFFFF)
+
+
+def silent_pair(sessions: int = 3) -> tuple[Pair, int]:
+    """An LNS and a LAC with a tunnel and sessions; neither offers RFC 4951; the numbers are recorded."""
+    pair = Pair(lns_failover=NONE, lac_failover=NONE)
+    tunnel_id = pair.connect()
+    pair.call(tunnel_id, sessions)
+    pair.lns.record_numbers()
+    pair.lac.record_numbers()
+    pair.lns.news.clear()
+    pair.lac.news.clear()
+    return pair, tunnel_id
+
+
+def phases(side: Side) -> list[RecoveryPhase]:
+    return [n.phase for n in side.news if isinstance(n, Recovery)]
+
+
+def sessions(side: Side) -> set[int]:
+    return {s.local_id for t in side.endpoint.ctx.established() for s in t.sessions.values()}
+
+
+@given(numbers, st.integers(0, 20_000))
+def test_a_probe_is_never_new_to_the_peer(acked: int, lag: int) -> None:
+    state = resync.begin(acked, 7, 0)
+    peer_expects = seq.add(acked, lag)
+    for _ in range(8):
+        header = parse_control(resync.probe(state, 5, 0))
+        assert seq.is_duplicate(header.ns, seq.add(peer_expects, -1))
+        assert header.nr == 7
+
+
+@given(numbers, numbers, st.integers(1, 20_000))
+def test_an_acknowledgement_of_the_past_proves_nothing(acked: int, nr: int, back: int) -> None:
+    state = resync.begin(acked, nr, 0)
+    verdict = resync.hear(state, nr, seq.add(acked, -back), is_zlb=True, now=0)
+    assert verdict is resync.Verdict.NOT_CREDIBLE
+    assert state.phase is resync.Phase.PROBING
+
+
+@pytest.mark.parametrize("who", ["lns", "lac", "both"])
+def test_a_quiet_tunnel_is_in_step_at_once_and_the_peer_notices_nothing(who: str) -> None:
+    pair, tunnel_id = silent_pair()
+    killed = [pair.lns, pair.lac] if who == "both" else [getattr(pair, who)]
+    before = sessions(pair.lns), sessions(pair.lac)
+    for side in killed:
+        pair.crash(side)
+    pair.run(5)
+    for side in killed:
+        pair.restart(side)
+    pair.run(1)
+    assert (sessions(pair.lns), sessions(pair.lac)) == before
+    if who != "both":
+        assert phases(killed[0]) == [
+            RecoveryPhase.STARTED,
+            RecoveryPhase.CONFIRMED,
+            RecoveryPhase.SYNCHRONISED,
+        ]
+        other = pair.lac if who == "lns" else pair.lns
+        assert other.news == []
+    pair.call(tunnel_id)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 4
+    pair.run(300)
+    assert len(sessions(pair.lns)) == 4
+
+
+def test_nothing_but_probes_is_sent_before_the_peer_is_heard() -> None:
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lac)
+    pair.down.add("lns1")
+    pair.log.clear()
+    pair.restart(pair.lac)
+    _, effects = pair.lac.endpoint.place_call(tunnel_id, Call(), pair.now)
+    pair.deliver(pair.lac, effects)
+    pair.run(10)
+    messages = [decode(data[12:]).type for name, data in pair.log if name == "lac1"]
+    assert len(messages) > 3
+    assert set(messages) == {Msg.HELLO}
+    pair.down.clear()
+    pair.run(3)
+    assert len(sessions(pair.lns)) == 4
+
+
+def test_a_cdn_sent_during_the_outage_is_obeyed() -> None:
+    pair, _ = silent_pair()
+    victim = next(iter(sessions(pair.lns)))
+    pair.crash(pair.lac)
+    (tunnel,) = pair.lns.endpoint.ctx.established()
+    pair.deliver(pair.lns, pair.lns.endpoint.close_session(tunnel.local_id, victim, pair.now))
+    pair.run(5)
+    pair.restart(pair.lac)
+    pair.run(20)
+    downs = [n for n in pair.lac.news if isinstance(n, SessionDown)]
+    assert [d.cause for d in downs] == [Cause.PEER]
+    assert len(sessions(pair.lac)) == len(sessions(pair.lns)) == 2
+    assert phases(pair.lac)[-1] is RecoveryPhase.SYNCHRONISED
+
+
+def test_an_icrq_sent_during_the_outage_succeeds() -> None:
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lns)
+    _, effects = pair.lac.endpoint.place_call(tunnel_id, Call(), pair.now)
+    pair.deliver(pair.lac, effects)
+    pair.run(5)
+    pair.restart(pair.lns)
+    pair.run(20)
+    assert [n for n in pair.lns.news if isinstance(n, SessionUp)]
+    assert len(sessions(pair.lac)) == len(sessions(pair.lns)) == 4
+
+
+def test_a_hello_sent_during_the_outage_is_acknowledged() -> None:
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    pair.run(62)
+    (tunnel,) = pair.lac.endpoint.ctx.established()
+    assert not tunnel.channel.idle
+    pair.restart(pair.lns)
+    pair.run(20)
+    assert tunnel.channel.idle
+    assert len(sessions(pair.lac)) == 3
+
+
+def test_a_stopccn_sent_during_the_outage_ends_the_tunnel() -> None:
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lns)
+    pair.deliver(pair.lac, pair.lac.endpoint.close_tunnel(tunnel_id, pair.now))
+    pair.run(5)
+    pair.restart(pair.lns)
+    pair.run(20)
+    assert sessions(pair.lns) == set()
+    assert [n.cause for n in pair.lns.news if isinstance(n, TunnelDown)] == [Cause.PEER]
+
+
+def test_what_was_not_received_is_not_acknowledged() -> None:
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lns)
+    for _ in range(3):
+        _, effects = pair.lac.endpoint.place_call(tunnel_id, Call(), pair.now)
+        pair.deliver(pair.lac, effects)
+    pair.run(5)
+    heard: set[int] = set()
+    recorded = next(iter(pair.lns.tunnels.values())).nr
+    pair.log.clear()
+    pair.restart(pair.lns)
+    for _ in range(40):
+        pair.run(0.5)
+    expected = recorded
+    for name, data in pair.log:
+        header = parse_control(data)
+        if name == "lac1" and header.end > 12:
+            heard.add(header.ns)
+            while expected in heard:
+                expected = seq.succ(expected)
+        elif name == "lns1" and header.tunnel_id:
+            assert not seq.before(expected, header.nr), "acknowledged before it came"
+    assert len(sessions(pair.lns)) == 6
+
+
+def test_numbers_that_lag_behind_are_put_right_by_the_peers_silence() -> None:
+    pair, tunnel_id = silent_pair()
+    old = dict(pair.lns.tunnels)
+    pair.call(tunnel_id, 4)
+    pair.lns.tunnels = old  # the last second of numbers was lost with the process
+    pair.crash(pair.lns)
+    pair.restart(pair.lns)
+    pair.run(1)
+    assert phases(pair.lns) == [RecoveryPhase.STARTED, RecoveryPhase.CONFIRMED]
+    pair.run(17)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    pair.call(tunnel_id)
+    pair.run(40)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 8
+
+
+def test_past_the_wrap_of_the_sequence_numbers() -> None:
+    pair, _ = silent_pair()
+    for side in (pair.lns, pair.lac):
+        (tunnel,) = side.endpoint.ctx.established()
+        tunnel.channel.resume(65_534)
+        tunnel.channel.nr = 65_534
+        side.endpoint.ctx.flush(tunnel)
+        side.record_numbers()
+    pair.run(200)
+    pair.crash(pair.lns)
+    pair.restart(pair.lns)
+    pair.run(20)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    pair.run(300)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+def test_a_peer_that_is_gone_is_given_up_with_the_reason() -> None:
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    pair.down.add("lac1")
+    pair.restart(pair.lns)
+    pair.run(40)
+    assert sessions(pair.lns) == set()
+    failed = [n for n in pair.lns.news if isinstance(n, Recovery) and n.phase is RecoveryPhase.FAILED]
+    assert [f.text for f in failed] == ["no answer to any probe"]
+
+
+def test_auto_falls_back_when_a_capable_peer_does_not_answer() -> None:
+    auto = FailoverSettings(method=Method.AUTO)
+    pair = Pair(lns_failover=auto, lac_failover=auto)
+    pair.call(pair.connect(), 3)
+    pair.lns.record_numbers()
+    pair.lns.news.clear()
+    pair.crash(pair.lns)
+    pair.lose = lambda data, to: data[4:6] == b"\0\0"  # no SCCRQ ever arrives
+    pair.restart(pair.lns)
+    pair.run(3.5)
+    assert phases(pair.lns) == [
+        RecoveryPhase.STARTED,
+        RecoveryPhase.FELL_BACK,
+        RecoveryPhase.STARTED,
+        RecoveryPhase.CONFIRMED,
+        RecoveryPhase.SYNCHRONISED,
+    ]
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+def test_rfc4951_alone_never_falls_back() -> None:
+    pair = Pair()
+    pair.call(pair.connect(), 3)
+    pair.crash(pair.lns)
+    pair.lose = lambda data, to: data[4:6] == b"\0\0"
+    pair.restart(pair.lns)
+    pair.run(35)
+    assert RecoveryPhase.FELL_BACK not in phases(pair.lns)
+    assert sessions(pair.lns) == set()
+
+
+def test_off_recovers_nothing() -> None:
+    pair = Pair(lns_failover=FailoverSettings(method=Method.OFF))
+    pair.call(pair.connect(), 3)
+    pair.crash(pair.lns)
+    pair.restart(pair.lns)
+    assert sessions(pair.lns) == set()
+    assert pair.now > SECOND
