@@ -56,6 +56,7 @@ class NodeHost:
         self._backlog: deque[tuple[bytes, Address]] = deque(maxlen=BACKLOG)
         self._cleared: set[Pairing] = set()
         self._faults: list[str] = []
+        self._commits_failed = 0
 
     @property
     def running(self) -> bool:
@@ -84,6 +85,7 @@ class NodeHost:
         if process is not None:
             self.on_crash()
             self._faults += process.outbursts
+            self._commits_failed += process.runner.commit_failures
             self.process = None
             self.effects_until_crash = None
 
@@ -194,6 +196,12 @@ class NodeHost:
             for s in self.disk.sessions.values()
             if s.tunnel_id in tunnels and s.ppp is not None
         }
+
+    @property
+    def commits_failed(self) -> int:
+        """Lanes that have gone on without their commit, in all lives."""
+        running = self.process.runner.commit_failures if self.process is not None else 0
+        return self._commits_failed + running
 
     def ended_on_purpose(self) -> set[Pairing]:
         """See `Host`."""

@@ -169,7 +169,10 @@ class NodeWorld(World):
         self.expected |= host.recorded() & host.held() & other.recorded() & other.held()
 
     def _beliefs(self) -> list[str]:
-        """Write before speaking: what one side has on its disk because of the other's word, the other has written."""
+        """Write before speaking: what one side has on its disk because of the other's word, the other has written.
+
+        Only a LAC that cannot record its tunnel says SCCCN all the same: the StopCCN that refuses it comes after that.
+        """
         lac, lns = self.nodes[Side.LAC].disk, self.nodes[Side.LNS].disk
         unfounded = [
             f"the LAC recorded session {s.tunnel_id}/{s.local_id}, the LNS never did"
@@ -177,11 +180,12 @@ class NodeWorld(World):
             if s.tunnel_id in lac.tunnels
             and (lac.tunnels[s.tunnel_id].peer_id, s.peer_id, s.local_id) not in lns.ever
         ]
-        unfounded += [
-            f"the LNS recorded tunnel {t.local_id}, the LAC never did"
-            for t in lns.tunnels.values()
-            if (t.peer_id, t.local_id) not in lac.ever
-        ]
+        if not self.nodes[Side.LAC].commits_failed:
+            unfounded += [
+                f"the LNS recorded tunnel {t.local_id}, the LAC never did"
+                for t in lns.tunnels.values()
+                if (t.peer_id, t.local_id) not in lac.ever
+            ]
         return unfounded
 
     def verdict(self) -> Verdict:
