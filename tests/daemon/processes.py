@@ -36,14 +36,21 @@ kind = "null"
 class NodeProcess:
     """`holdfast run -c FILE`, or another command line that runs a node."""
 
-    def __init__(self, config: Path, *command: str) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *command: str,
+        environment: Mapping[str, str] | None = None,
+        close_fds: bool = True,
+    ) -> None:
         self.socket = str(config.parent / "run" / "control.sock")
         self.events: list[dict[str, Any]] = []
         self._process = subprocess.Popen(
             [sys.executable, *(command or ("-m", "holdfast", "run", "-c", str(config)))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env={**_environment(), **(environment or {})},
+            close_fds=close_fds,
         )
 
     @property

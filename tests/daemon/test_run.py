@@ -135,3 +135,50 @@ def test_a_wrong_configuration_is_one_line_and_status_2(tmp_path: Path) -> None:
     status, _, errors = node.end()
     assert status == 2
     assert errors == f"holdfast: {file}: nod is not known: did you mean node?\n"
+
+
+def test_under_systemd_it_stores_its_socket_and_gives_signs_of_life(config: Path, tmp_path: Path) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(30)
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "20000"}
+    node = NodeProcess(config, environment=environment)
+    try:
+        message, fds, _, _ = socket.recv_fds(manager, 4096, 4)
+        assert message.startswith(b"FDSTORE=1\nFDNAME=udp")
+        with socket.socket(fileno=fds[0]) as stored:
+            assert stored.getsockname()[1] == node.wait_for("node.started")["port"]
+        assert manager.recv(4096).startswith(b"READY=1")
+        assert [manager.recv(4096) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        node.signal(signal.SIGTERM)
+        while (last := manager.recv(4096)) == b"WATCHDOG=1":
+            pass
+        assert last.startswith(b"STOPPING=1")
+        assert node.end()[0] == 0
+    finally:
+        node.close()
+        manager.close()
+
+
+def test_a_stored_socket_of_another_address_is_given_back(config: Path, tmp_path: Path) -> None:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(30)
+    stored = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    stored.bind((LOOPBACK, 0))
+    handed_over = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); "
+    )
+    handed_over += "from holdfast.cli.main import main; main(['run', '-c', sys.argv[2]])"
+    os.set_inheritable(stored.fileno(), True)
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "udp"}
+    node = NodeProcess(
+        config, "-c", handed_over, str(stored.fileno()), str(config), environment=environment, close_fds=False
+    )
+    try:
+        assert manager.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=udp"
+        assert manager.recv(4096).startswith(b"FDSTORE=1")
+    finally:
+        node.close()
+        stored.close()
+        manager.close()
