@@ -257,3 +257,23 @@ def test_off_recovers_nothing() -> None:
     pair.restart(pair.lns)
     assert sessions(pair.lns) == set()
     assert pair.now > SECOND
+
+
+def test_a_peer_that_recovers_by_rfc_4951_ends_our_silent_resynchronisation() -> None:
+    """Met by the simulator (nodes, seed 123): both ends had failed, and ours had fallen back meanwhile."""
+    auto = FailoverSettings(method=Method.AUTO)
+    pair = Pair(lns_failover=auto, lac_failover=auto)
+    pair.call(pair.connect(), 3)
+    pair.crash(pair.lns)
+    pair.crash(pair.lac)
+    pair.restart(pair.lns)
+    pair.run(4)
+    assert RecoveryPhase.FELL_BACK in phases(pair.lns)
+    pair.restart(pair.lac)
+    pair.run(2)
+    (tunnel,) = pair.lns.endpoint.ctx.established()
+    assert tunnel.resync is None
+    assert tunnel.sync is None
+    assert phases(pair.lac)[-1] is RecoveryPhase.SYNCHRONISED
+    pair.run(300)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
