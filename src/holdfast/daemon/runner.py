@@ -152,13 +152,6 @@ class Runner:
                 self.report(fault)
         self._end_turn(now)
 
-    def on_device_readable(self) -> None:
-        """Let the data plane forward what waits on its device."""
-        try:
-            self._plane.on_readable()
-        except Exception as fault:  # noqa: BLE001 - the last line of defence: one packet never ends the node
-            self.report(fault)
-
     def perform(self, step: Callable[[Instant], Iterable[Effect] | None]) -> bool:
         """Run one input of the node that is none of the above, such as a command; False if it gives None.
 
