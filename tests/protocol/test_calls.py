@@ -368,3 +368,11 @@ def broken_once(step: Callable[[Session, SessionInput], None]) -> Callable[[Sess
         step(session, how)
 
     return broken
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_V2_141_the_acknowledgement_of_a_cdn_names_the_session_that_the_peer_has_ended(known: bool) -> None:
+    line = from_lac(Rig())
+    session_id = offered(line) if known else 0x0BAD
+    heard = line.say(Msg.CDN, result_code(3), ASSIGNED_SESSION_ID(0x0A11), session=session_id)
+    assert [(h.type, h.session_id) for h in heard] == [(0, 0x0A11)]

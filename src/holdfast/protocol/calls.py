@@ -172,6 +172,7 @@ def _announce(ctx: Context, tunnel: Tunnel, session: Session) -> None:
 def on_cdn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Instant) -> None:
     """The peer ends a session: clean up, answer nothing but the transport's acknowledgement (V2-141)."""
     peer_id = msg.get(ASSIGNED_SESSION_ID)
+    tunnel.channel.acknowledge_end(peer_id or 0)
     session = tunnel.sessions.get(session_id)
     if session is None:
         session = None if session_id else _called(tunnel, peer_id)

@@ -222,6 +222,14 @@ class ControlChannel:
             self._ack_due = False
             self.out.append(control_header(self.peer_tunnel_id, 0, self.ns, self.nr, 0))
 
+    def acknowledge_end(self, session_id: int) -> None:
+        """Acknowledge a CDN at once, by a ZLB that names the peer's session.
+
+        RFC 2661 leaves open which session a ZLB names. xl2tpd keeps a call that it has ended until a ZLB names it.
+        """
+        self._ack_due = False
+        self.out.append(control_header(self.peer_tunnel_id, session_id, self.ns, self.nr, 0))
+
     def drop_waiting(self) -> None:
         """Forget what has not been sent yet (before a StopCCN, which makes it pointless)."""
         self._waiting.clear()
