@@ -16,7 +16,7 @@ from holdfast.ppp.link import Link
 from holdfast.records import Side
 from holdfast.state.saved import Saved
 
-SEEDS = range(250)
+SEEDS = range(200)
 BOTH = (Side.LNS, Side.LAC)
 
 
@@ -75,7 +75,7 @@ def test_the_histories_are_worth_running() -> None:
                 events[name] = events.get(name, 0) + count
     assert sum(v.crashes for v in verdicts) > 80
     assert sum(v.survivors for v in verdicts) > 30
-    assert min(events[name] for name in ("ppp.renegotiated", "journal.unwritable", "recovery.refused")) > 3
+    assert min(events[name] for name in ("ppp.renegotiated", "journal.unwritable", "recovery.reset")) > 10
 
 
 def test_a_seed_repeats_itself() -> None:
@@ -118,7 +118,9 @@ def test_speaking_before_writing_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     def hasty(self: Runner, effects: Iterable[Effect]) -> None:
         run(self, sorted(effects, key=lambda e: isinstance(e, Persist | Want)))
 
-    assert found(monkeypatch, Runner, "run", hasty)
+    monkeypatch.setattr(Runner, "run", hasty)
+    problems = [text for _, verdict in crashes_in_set_up(Side.LNS) for text in verdict.problems]
+    assert any("the LNS never did" in text for text in problems)
 
 
 def test_a_restored_link_that_speaks_up_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

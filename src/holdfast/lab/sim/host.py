@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Protocol
 
+import msgspec
+
 from holdfast.core.clock import Instant
 from holdfast.lab.sim.machine import Machine, Pairing, pairing
 from holdfast.protocol.effects import Address, Effect, Persist, Recovery, RecoveryPhase, Send
 from holdfast.records import EndpointRecord, SessionRecord, Side, TunnelRecord, session_key, split_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Save, Write
+from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, Write
 from holdfast.state.saved import Saved
 
 Commit = Callable[[], None]
@@ -103,6 +105,9 @@ class Disk:
                         del self.sessions[key]
                 case ForgetSession(key):
                     self.sessions.pop(key, None)
+                case Hint(tunnel_id, acked, nr) if tunnel_id in self.tunnels:
+                    record = self.tunnels[tunnel_id]
+                    self.tunnels[tunnel_id] = msgspec.structs.replace(record, acked=acked, nr=nr)
 
     def pairings(self, side: Side) -> set[Pairing]:
         """The sessions whose record would be restored."""

@@ -64,8 +64,9 @@ class VirtualJournal:
 
     @property
     def at_rest(self) -> bool:
-        """Whether nothing waits, nothing is owed, and writing works."""
-        return not (self._waiting or self._owed or self._busy or self._failing)
+        """Whether nobody waits, nothing is owed, and writing works."""
+        waited_for = any(done is not None for _, done in self._waiting)
+        return not (waited_for or self._owed or self._failing)
 
     def _commit(self) -> None:
         if self._busy or self._failing or not self._waiting:

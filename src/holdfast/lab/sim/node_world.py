@@ -198,6 +198,7 @@ class NodeWorld(World):
         return 50 * MILLISECOND + self.random.randrange(self.conditions.away)
 
     def _restart(self, host: Host) -> None:
+        self._overheard += self._beliefs()
         if not self.peaceful and self.random.random() < self.conditions.relapse:
             host.effects_until_crash = self.random.randrange(40)
         host.start(self.now)
