@@ -1,8 +1,9 @@
 # make demo: set up, then the main job; make test: every check and test. Both are quick the second time.
+# make test-interop: other people's daemons, in a kernel of their own (no root needed but for their packages).
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test lint unit docs bench compiled clean
+.PHONY: demo test test-interop lint unit docs bench compiled clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml requirements.lock scripts/setup
@@ -25,6 +26,10 @@ lint: $(STAMP)
 
 unit: compiled
 	./scripts/privileged $(PY) -m pytest
+
+test-interop: compiled
+	@./scripts/setup-interop
+	$(PY) -m holdfast.lab.kernel --limit 540 -- $(PY) -m pytest -p no:cacheprovider tests/interop
 
 docs: $(STAMP)
 	$(PY) -m holdfast.lab.gendocs

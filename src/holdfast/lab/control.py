@@ -58,6 +58,14 @@ class Control:
         """Bring a subscriber "up" or "down"."""
         self._request("POST", f"/v1/subscribers/{quote(name)}/{command}")
 
+    def clear_session(self, key: int) -> None:
+        """End a session, by its session key."""
+        self._request("DELETE", f"/v1/sessions/{key}")
+
+    def clear_tunnel(self, tunnel_id: int) -> None:
+        """End a tunnel and its sessions."""
+        self._request("DELETE", f"/v1/tunnels/{tunnel_id}")
+
     def prepare(self, name: str, command: str) -> "Shot":
         """The same command, connected but not yet sent: for the last moment before a kill."""
         return Shot(self._path, f"POST /v1/subscribers/{quote(name)}/{command}")

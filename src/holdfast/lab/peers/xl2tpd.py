@@ -1,0 +1,186 @@
+"""xl2tpd with pppd, as a LAC or as an LNS. Only for a throw-away kernel (`lab.kernel`).
+
+It needs PPP over L2TP in the kernel, and pppd reads its CHAP secrets in /etc/ppp alone. Invariant: each daemon has one
+session at most, whose interface and process id are known by the daemon's name.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from holdfast.core.errors import LocalError
+from holdfast.lab.netns import entered
+from holdfast.lab.process import spawn, stop
+
+PROGRAMS = {"xl2tpd": "xl2tpd", "pppd": "ppp"}
+"""What has to be installed, with its Debian package."""
+
+_CHAP_SECRETS = Path("/etc/ppp/chap-secrets")
+_RUN = Path("/run")
+_ANSWERS = _RUN / "xl2tpd"
+"""Where xl2tpd-control expects its answers."""
+
+_LINE = "line"
+
+
+class PeerFailed(LocalError):
+    """A peer's daemon ended, or refused a command."""
+
+
+def write_chap_secrets(users: Iterable[tuple[str, str]]) -> None:
+    """Tell every pppd of this kernel the names and secrets of both ends: whoever asks, whoever answers."""
+    _CHAP_SECRETS.parent.mkdir(exist_ok=True)
+    _CHAP_SECRETS.write_text("".join(f'"{name}" * "{secret}" *\n' for name, secret in users))
+    _CHAP_SECRETS.chmod(0o600)
+
+
+class Xl2tpd:
+    """One xl2tpd process. Build it with `lac` or `lns`."""
+
+    def __init__(
+        self, name: str, namespace: str, directory: Path, configuration: str, ppp: Iterable[str], secret: str
+    ) -> None:
+        self.device = f"ppp-{name}"
+        self.log = directory / f"{name}.log"
+        self.ppp_log = directory / f"{name}.ppp.log"
+        self._pid_file = _RUN / f"ppp-{name}.pid"
+        self._namespace = namespace
+        self._control = _RUN / f"{name}.control"
+        secrets = directory / f"{name}.secrets"
+        secrets.write_text(f"* * {secret}\n")
+        options = directory / f"{name}.ppp"
+        options.write_text("\n".join([*ppp, *self._ppp_options(name), ""]))
+        file = directory / f"{name}.conf"
+        file.write_text(configuration.format(secrets=secrets, options=options))
+        self._argv = [
+            *("xl2tpd", "-D", "-c", str(file), "-s", str(secrets)),
+            *("-p", str(_RUN / f"{name}.pid"), "-C", str(self._control)),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _ppp_options(self, name: str) -> list[str]:
+        return [f"ifname {self.device}", f"linkname {name}", "debug", f"logfile {self.ppp_log}"]
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes commands. Raises PeerFailed if it has ended."""
+        if self._process is None or self._process.poll() is not None:
+            raise PeerFailed(f"xl2tpd has ended: see {self.log}")
+        return self._control.exists()
+
+    def start(self) -> None:
+        """Start the daemon; no call is placed."""
+        _ANSWERS.mkdir(exist_ok=True)
+        self._process = spawn(self._argv, self._namespace, self.log)
+
+    def connect(self) -> bool:
+        """A LAC: set up the tunnel if there is none, and place the call; False if it still has the last one."""
+        return self._command("connect-lac")
+
+    def disconnect(self) -> None:
+        """A LAC: end the call and the tunnel. Raises PeerFailed."""
+        if not self._command("disconnect-lac"):
+            raise PeerFailed(f"xl2tpd does not disconnect: see {self.log}")
+
+    def signal_pppd(self, number: signal.Signals) -> None:
+        """Send a signal to the pppd of the session. Raises PeerFailed if there is none."""
+        pid = self._pppd()
+        if pid is None:
+            raise PeerFailed(f"no pppd runs: see {self.ppp_log}")
+        os.kill(pid, number)
+
+    @property
+    def has_pppd(self) -> bool:
+        """Whether a pppd of this daemon runs."""
+        return self._pppd() is not None
+
+    def close(self) -> None:
+        """Kill the daemon, and its pppd."""
+        if (pid := self._pppd()) is not None:
+            os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            stop(self._process)
+
+    def _pppd(self) -> int | None:
+        """The process that the file names, unless it is gone and its file was left behind."""
+        try:
+            pid = int(self._pid_file.read_text().split()[0])
+            return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "pppd" else None
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return None
+
+    def _command(self, word: str) -> bool:
+        with entered(self._namespace):
+            done = subprocess.run(
+                ["xl2tpd-control", "-c", str(self._control), word, _LINE],
+                stdout=subprocess.DEVNULL,
+                check=False,
+                timeout=30,
+            )
+        return done.returncode == 0
+
+
+def lac(
+    name: str,
+    namespace: str,
+    directory: Path,
+    *,
+    address: str,
+    lns: str,
+    user: str,
+    password: str,
+    secret: str = "",
+    ppp: Iterable[str] = (),
+) -> Xl2tpd:
+    """A LAC with one line whose PPP client is pppd with its defaults, and `ppp` as further options of it.
+
+    With `secret` it challenges, and answers challenges.
+    """
+    configuration = f"""
+[global]
+listen-addr = {address}
+auth file = {{secrets}}
+[lac {_LINE}]
+lns = {lns}
+redial = no
+autodial = no
+{_challenge(secret)}
+pppoptfile = {{options}}
+"""
+    client = ["noauth", f'user "{user}"', f'password "{password}"', *ppp]
+    return Xl2tpd(name, namespace, directory, configuration, client, secret)
+
+
+def lns(
+    name: str,
+    namespace: str,
+    directory: Path,
+    *,
+    address: str,
+    local_ip: str,
+    pool: str,
+    secret: str = "",
+    ppp: Iterable[str] = (),
+) -> Xl2tpd:
+    """An LNS that demands CHAP and gives out the addresses of `pool` ("first-last")."""
+    configuration = f"""
+[global]
+listen-addr = {address}
+auth file = {{secrets}}
+[lns default]
+ip range = {pool}
+local ip = {local_ip}
+require chap = yes
+refuse pap = yes
+require authentication = yes
+name = lns
+{_challenge(secret)}
+pppoptfile = {{options}}
+"""
+    return Xl2tpd(name, namespace, directory, configuration, ppp, secret)
+
+
+def _challenge(secret: str) -> str:
+    return f"challenge = {'yes' if secret else 'no'}"

@@ -1,0 +1,119 @@
+"""What the cells of the interop matrix share: places, configurations, waiting."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Network
+
+from holdfast.daemon.views import SessionView, TunnelView
+from holdfast.lab.kernel import uml
+from holdfast.lab.netns import Claim, claim, ip
+from holdfast.lab.nodes import Node
+from holdfast.lab.topology import (
+    LAC_ADDRESS,
+    LNS_ADDRESS,
+    LNS_CORE_ADDRESS,
+    POOL,
+    TUN,
+    WIRE,
+    Topology,
+    build,
+)
+
+OUTSIDE = None if uml.inside() else "needs a kernel with PPP over L2TP: make test-interop"
+
+OPEN, GUARDED = "open", "guarded"
+"""A tunnel without a secret, and one with; each has its own addresses, as peers are told apart by address."""
+
+SECRET = "nobody else knows it"
+LAC_ADDRESSES = {OPEN: "192.0.2.5", GUARDED: LAC_ADDRESS}
+LNS_ADDRESSES = {OPEN: "192.0.2.6", GUARDED: LNS_ADDRESS}
+SECRETS = {OPEN: "", GUARDED: SECRET}
+PASSWORD = "swordfish"
+
+LIMIT_S = 25.0
+_POLL_S = 0.05
+
+
+@contextmanager
+def laboratory() -> Iterator[tuple[Claim, Topology]]:
+    """Namespaces lac – lns – core, with the second pair of addresses."""
+    with claim() as lab:
+        net = build(lab)
+        lac, lns = LAC_ADDRESSES[OPEN], LNS_ADDRESSES[OPEN]
+        ip(f"addr add {lac}/32 dev {WIRE}", f"route add {lns} dev {WIRE}", namespace=net.lac)
+        ip(f"addr add {lns}/32 dev {WIRE}", f"route add {lac} dev {WIRE}", namespace=net.lns)
+        yield lab, net
+
+
+def until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
+    """Wait for something that another process brings about."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"waited {limit_s:.0f} s for {what}"
+        time.sleep(_POLL_S)
+
+
+@contextmanager
+def running(lab: Claim, net: Topology, role: str, tables: str) -> Iterator[Node]:
+    """A node of ours in its namespace, until its control API answers; killed at the end."""
+    work = lab.scratch() / role
+    run_dir = lab.directory / role
+    (work / "state").mkdir(parents=True, mode=0o700)
+    run_dir.mkdir(mode=0o700)
+    config = f"""
+[node]
+name = "holdfast-{role}"
+role = "{role}"
+[paths]
+run_dir = "{run_dir}"
+state_dir = "{work}/state"
+[log]
+format = "json"
+[dataplane]
+device = "{TUN}"
+{tables}
+"""
+    node = Node(role, net.of(role), config, work, run_dir)
+    node.start()
+    try:
+        until(lambda: node.reached_ns("node.api") is not None, "our node")
+        yield node
+    finally:
+        node.close()
+
+
+def lns_tables() -> str:
+    """Our node as an LNS of both LACs."""
+    peers = "".join(
+        f'[[peer]]\nname = "{kind}"\naddress = "{LAC_ADDRESSES[kind]}"\nsecret = "{SECRETS[kind]}"\n'
+        for kind in (OPEN, GUARDED)
+    )
+    users = "".join(f'[[user]]\nname = "{kind}"\nsecret = "{PASSWORD}"\n' for kind in (OPEN, GUARDED))
+    pool = f'[[pool]]\nname = "subscribers"\nrange = "{POOL}"\n'
+    return f'[ppp]\nauth = ["chap"]\nlocal_address = "{LNS_CORE_ADDRESS}"\n{peers}{pool}{users}'
+
+
+def lac_tables(*kinds: str) -> str:
+    """Our node as a LAC of these LNSs, with a subscriber for each who calls on command."""
+    return f'[listen]\naddress = "{LAC_ADDRESS}"\n' + "".join(
+        f'[[peer]]\nname = "{kind}"\naddress = "{LNS_ADDRESSES[kind]}"\nsecret = "{SECRETS[kind]}"\n'
+        f"connect = true\n"
+        f'[[subscriber]]\nname = "{kind}"\nsecret = "{PASSWORD}"\ntunnel = "{kind}"\nauto = false\n'
+        for kind in kinds
+    )
+
+
+def tunnel_of(node: Node, kind: str) -> TunnelView | None:
+    """The established tunnel of a peer."""
+    return next((t for t in node.control.tunnels() if t.peer_name == kind and t.state == "established"), None)
+
+
+def session_of(node: Node, kind: str) -> SessionView | None:
+    """The session of a peer."""
+    return next((s for s in node.control.sessions() if s.peer_name == kind), None)
+
+
+def in_pool(address: str) -> bool:
+    """Whether an address is one of the subscribers'."""
+    return IPv4Address(address) in IPv4Network(POOL)
