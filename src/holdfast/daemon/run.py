@@ -36,8 +36,9 @@ from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
 from holdfast.dataplane import tundev
-from holdfast.dataplane.contract import DataPlane
+from holdfast.dataplane.contract import BadEntry, DataPlane
 from holdfast.dataplane.null import NullPlane
+from holdfast.dataplane.reconcile import plan, reconcile
 from holdfast.dataplane.tun import TunPlane
 from holdfast.protocol.tunnel import TunnelState
 from holdfast.records import SessionRecord, Side
@@ -188,7 +189,7 @@ class Daemon:
         now = monotonic_us()
         effects = self._node.start(saved, now)
         wanted = 1 + max((i for i, effect in enumerate(effects) if isinstance(effect, Want)), default=-1)
-        self._carry_out(effects[:wanted])
+        self._bring_back(effects[:wanted])
         self._loop.add_reader(self._udp.fileno(), self._runner.on_udp_readable)
         if self._device_watch is not None:
             self._device_watch.begin()
@@ -196,6 +197,18 @@ class Daemon:
         data_flows()
         self._carry_out(effects[wanted:])
         memory.keep_all()
+
+    def _bring_back(self, effects: Sequence[Effect]) -> None:
+        """Make the data plane agree with what is recorded, and read back that it does."""
+        want = {effect.entry.key: effect.entry for effect in effects if isinstance(effect, Want)}
+        try:
+            _, wrong = reconcile(self._plane, want)
+        except BadEntry:  # one that cannot forward: the others do, and the runner tells which
+            self._carry_out([effect for effect in effects if isinstance(effect, Want)])
+            wrong = plan(want, self._plane.enumerate())
+        if wrong:
+            self._say("dataplane.mismatch", ERROR, missing=len(wrong.put), foreign=len(wrong.delete))
+        self._carry_out([effect for effect in effects if not isinstance(effect, Want)])
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         self._runner.perform(lambda now: effects)
