@@ -75,7 +75,7 @@ def test_the_histories_are_worth_running() -> None:
                 events[name] = events.get(name, 0) + count
     assert sum(v.crashes for v in verdicts) > 80
     assert sum(v.survivors for v in verdicts) > 30
-    assert min(events[name] for name in ("ppp.renegotiated", "journal.unwritable", "recovery.reset")) > 10
+    assert min(events[name] for name in ("ppp.renegotiated", "journal.unwritable", "recovery.reset")) > 3
 
 
 def test_a_seed_repeats_itself() -> None:
