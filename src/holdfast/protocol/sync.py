@@ -120,6 +120,10 @@ def guard(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
         _synchronised(ctx, tunnel, f"{len(unanswered)} sessions unanswered, kept")
         return
     sync.tries += 1
+    for session in unanswered:
+        session.queries = (
+            0  # the peer has had that question; who restarted meanwhile does not answer it any more
+        )
     query(tunnel, unanswered, now)
 
 
