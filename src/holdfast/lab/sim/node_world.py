@@ -31,6 +31,8 @@ address = "{lns}"
 local_address = "100.64.0.1"
 dns = ["192.0.2.53"]
 echo_interval_s = {echo}
+[failover]
+method = "{method}"
 [[peer]]
 name = "lac1"
 address = "{lac}"
@@ -48,6 +50,8 @@ role = "lac"
 address = "{lac}"
 [ppp]
 echo_interval_s = {echo}
+[failover]
+method = "{method}"
 [[peer]]
 name = "lns1"
 address = "{lns}"
@@ -94,13 +98,18 @@ def draw_conditions(random: Random, weather: Weather) -> Conditions:
 
 
 def configs(conditions: Conditions) -> dict[Side, Config]:
-    """An LNS whose pool has one address to spare, and a LAC; of many subscribers the last connects only when told."""
+    """An LNS whose pool has one address to spare, and a LAC; of many subscribers the last connects only when told.
+
+    Who crashes again while he recovers keeps to RFC 4951: once the peer has reset the tunnel, the numbers in the
+    record are not those that a silent resynchronisation could go by.
+    """
     subscribers = range(conditions.subscribers)
     values = {
         "lns": ADDRESSES[Side.LNS][0],
         "lac": ADDRESSES[Side.LAC][0],
         "secret": SECRET,
         "echo": conditions.echo_s,
+        "method": "rfc4951" if conditions.relapse else "auto",
         "tunnels": conditions.tunnels,
         "last": 8 + conditions.subscribers - 1,
     }
