@@ -3,9 +3,11 @@
 import pytest
 
 from holdfast.core.counters import Counter
-from holdfast.protocol.effects import Cause, Persist, Recovery, RecoveryPhase, SessionDown, TunnelDown
+from holdfast.protocol.effects import Cause, Persist, Recovery, RecoveryPhase, Send, SessionDown, TunnelDown
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import FailoverSettings, PeerSettings
+from holdfast.records import TunnelRecord
+from holdfast.records.writes import Save
 from holdfast.wire.auth import challenge_response
 from holdfast.wire.dictionary import (
     ASSIGNED_SESSION_ID,
@@ -676,12 +678,17 @@ def test_only_so_many_recoveries_run_at_once() -> None:
     assert types(rt.zlb()).count(Msg.SCCRQ) == 1
 
 
-def test_nothing_is_written_to_the_journal_by_a_recovery_that_changes_nothing() -> None:
+def test_a_reset_records_the_new_numbers_and_nothing_waits_for_it() -> None:
     rig = Rig()
     rig.effects.clear()
     confirmed(rig)
     after = rig.effects[[isinstance(e, Recovery) for e in rig.effects].index(True) :]
-    assert not [e for e in after if isinstance(e, Persist)]
+    (persist,) = [e for e in after if isinstance(e, Persist)]
+    (save,) = persist.writes
+    assert isinstance(save, Save)
+    assert isinstance(save.record, TunnelRecord)
+    assert (save.record.acked, save.record.nr) == (3, 100)
+    assert persist.lane not in {e.lane for e in after if isinstance(e, Send)}
 
 
 def test_appendix_A_as_recovery_endpoint() -> None:

@@ -277,3 +277,32 @@ def test_a_peer_that_recovers_by_rfc_4951_ends_our_silent_resynchronisation() ->
     assert phases(pair.lac)[-1] is RecoveryPhase.SYNCHRONISED
     pair.run(300)
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+def test_a_capable_peer_that_answers_no_probe_is_asked_by_rfc_4951_once_more() -> None:
+    auto = FailoverSettings(method=Method.AUTO)
+    pair = Pair(lns_failover=auto, lac_failover=auto)
+    pair.call(pair.connect(), 3)
+    pair.crash(pair.lns)
+    pair.down.add("lac1")  # alive, but unreachable for a while
+    pair.restart(pair.lns)
+    pair.run(20)
+    pair.down.clear()
+    pair.run(15)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    assert RecoveryPhase.FELL_BACK in phases(pair.lns)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+def test_a_tunnel_that_is_cleared_while_it_probes_is_over() -> None:
+    """Met by the simulator (nodes, seed 9223): it began to recover again after its end."""
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    pair.down.add("lac1")
+    pair.restart(pair.lns)
+    (tunnel,) = pair.lns.endpoint.ctx.established()
+    pair.deliver(pair.lns, pair.lns.endpoint.close_tunnel(tunnel.local_id, pair.now))
+    pair.run(100)
+    assert phases(pair.lns) == [RecoveryPhase.STARTED]
+    assert not pair.lns.endpoint.tunnels
+    assert not pair.lns.tunnels

@@ -87,6 +87,7 @@ def _over(
     ctx.recovering.discard(tunnel.local_id)
     tunnel.own_recovery = None
     tunnel.sync = None
+    tunnel.resync = None
     tunnel.hello_at = tunnel.clear_at = None
     if tunnel.recorded:
         tunnel.recorded = False

@@ -27,6 +27,7 @@ class Context:
     """
 
     __slots__ = (
+        "_lanes",
         "admitting",
         "by_sccrq",
         "call_serial",
@@ -74,6 +75,7 @@ class Context:
         self.challenges: set[bytes] = set()
         self.decoys: dict[Claim, int] = {}
         self.admitting = True
+        self._lanes = 0
         self.call_serial = int.from_bytes(random(4), "big")
         self.recovering: set[int] = set()
         self.recovery_queue: list[int] = []
@@ -82,6 +84,11 @@ class Context:
     def emit(self, effect: Effect) -> None:
         """Append an effect of the input in progress."""
         self.effects.append(effect)
+
+    def lane_of_its_own(self) -> int:
+        """A lane for a write that goes to disk at once, waits for nothing, and that nothing waits for."""
+        self._lanes -= 1
+        return self._lanes
 
     def trace(self, event: str, level: str = "info", **fields: object) -> None:
         """Append a log line."""

@@ -406,6 +406,8 @@ class Endpoint:
             tunnel.hello_at = ctx.next_hello(now)
             _hello(tunnel, now)
         recovery_endpoint.on_timer(ctx, tunnel, now)
+        if silent.hopeless(tunnel, now) and recovery.choose(ctx, tunnel) is Method.RFC4951:
+            recovery_endpoint.again(ctx, tunnel, now)
         if silent.on_timer(ctx, tunnel, now):
             self._process_early(tunnel, now)
             channel.finish(now)

@@ -6,10 +6,11 @@
 from holdfast.core.clock import Instant
 from holdfast.protocol import calls, sync
 from holdfast.protocol.context import Context
-from holdfast.protocol.effects import Recovery, RecoveryPhase
+from holdfast.protocol.effects import Persist, Recovery, RecoveryPhase
 from holdfast.protocol.settings import Method
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import FailoverCapability
+from holdfast.records.writes import Save
 
 RECOVERY_ENDPOINT = "recovery-endpoint"
 REMOTE_ENDPOINT = "remote-endpoint"
@@ -34,7 +35,10 @@ def may_fall_back(ctx: Context, old: Tunnel) -> bool:
 
 
 def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
-    """Control channel reset (3.2.2) and step I of 3.3: flush, renumber, clear what was half-made (F-40, F-58)."""
+    """Control channel reset (3.2.2) and step I of 3.3: flush, renumber, clear what was half-made (F-40, F-58).
+
+    The new numbers are recorded at once: silent resynchronisation after a second failure lives by them.
+    """
     old.channel.reset(ns, nr, now)
     old.clear_at = None
     old.postponed = False
@@ -45,6 +49,10 @@ def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
         session.queries = 0
         session.requeried = False
     calls.purge(ctx, old)
+    s = ctx.settings
+    ctx.hint(old)
+    saved = Save(old.record(s.local_address, s.local_port, s.host_name))
+    ctx.emit(Persist(ctx.lane_of_its_own(), (saved,)))
 
 
 def resume(ctx: Context, old: Tunnel, role: str, now: Instant) -> None:

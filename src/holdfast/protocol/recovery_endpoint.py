@@ -5,9 +5,9 @@ peer has acknowledged the SCCCN or spoken with the new numbers (T-8). A forged a
 end it: it takes two refusals on two recovery tunnels, or the end of the time allowed (F-33). Giving up is silent.
 """
 
-from holdfast.core.clock import MILLISECOND, Duration, Instant
+from holdfast.core.clock import MILLISECOND, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import closing, handshake, recovery, resync, silent
+from holdfast.protocol import closing, handshake, recovery, silent
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Recovery, RecoveryPhase
 from holdfast.protocol.settings import Method, PeerSettings
@@ -75,7 +75,7 @@ def _open(ctx: Context, old: Tunnel, own: OwnRecovery, now: Instant) -> None:
     rt.recovers = old.local_id
     ctx.recovery_tunnels += 1
     failover = ctx.settings.failover
-    rt.end_at = now + (failover.fall_back if recovery.may_fall_back(ctx, old) else failover.setup_timeout)
+    rt.end_at = now + (failover.fall_back if _may_fall_back(ctx, old, own) else failover.setup_timeout)
     own.tries += 1
     own.phase = RePhase.WAIT_REPLY
     own.recovery_tunnel_id = rt.local_id
@@ -186,8 +186,8 @@ def on_stopccn(ctx: Context, rt: Tunnel, result: ResultCode, now: Instant) -> No
             f"StopCCN result {result.result} error {result.error} {result.text}".rstrip(),
         )
     )
-    if own.phase is RePhase.WAIT_REPLY and recovery.may_fall_back(ctx, old):
-        _fall_back(ctx, old, own, "refused", ctx.settings.failover.patience_after_refusal, now)
+    if own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
+        _fall_back(ctx, old, own, "refused", now)
     elif own.refusals >= MAX_REFUSALS:
         give_up(ctx, old, "refused twice")
     else:
@@ -212,8 +212,8 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
     own = old.own_recovery if old is not None else None
     if old is None or own is None or own.recovery_tunnel_id != rt.local_id:
         return
-    if own.phase is RePhase.WAIT_REPLY and recovery.may_fall_back(ctx, old):
-        _fall_back(ctx, old, own, "no answer to the SCCRQ", resync.PATIENCE, now)
+    if own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
+        _fall_back(ctx, old, own, "no answer to the SCCRQ", now)
     else:
         ctx.emit(
             Recovery(
@@ -227,9 +227,20 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
         retry(ctx, old, own, now)
 
 
-def _fall_back(
-    ctx: Context, old: Tunnel, own: OwnRecovery, why: str, patience: Duration, now: Instant
-) -> None:
+def _may_fall_back(ctx: Context, old: Tunnel, own: OwnRecovery) -> bool:
+    return not own.final and recovery.may_fall_back(ctx, old)
+
+
+def again(ctx: Context, old: Tunnel, now: Instant) -> None:
+    """Silent resynchronisation found no answer either: RFC 4951 once more, and to the end."""
+    old.resync = None
+    begin(ctx, old, now)
+    if old.own_recovery is not None:
+        old.own_recovery.final = True
+        start_queued(ctx, now)
+
+
+def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant) -> None:
     """End the recovery tunnel and resynchronise silently: the old tunnel has not been reset, its numbers still hold.
 
     RFC 4951 3.2.1 would have the old tunnel cleared; `failover.method = "rfc4951"` does so.
@@ -240,7 +251,7 @@ def _fall_back(
     old.own_recovery = None
     ctx.recovering.discard(old.local_id)
     ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
-    silent.begin(ctx, old, now, patience)
+    silent.begin(ctx, old, now, ctx.settings.failover.silent_patience)
     ctx.flush(old)
 
 

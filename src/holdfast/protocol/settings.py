@@ -40,7 +40,7 @@ class FailoverSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     suggest_sequence: bool = True
     give_up: Duration = 31 * SECOND
     fall_back: Duration = 3 * SECOND
-    patience_after_refusal: Duration = 10 * SECOND
+    silent_patience: Duration = 10 * SECOND
     setup_timeout: Duration = 5 * SECOND
     parallel: int = 64
     query_timeout: Duration = 10 * SECOND

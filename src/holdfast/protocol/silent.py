@@ -26,13 +26,19 @@ def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.P
     on_timer(ctx, old, now)
 
 
+def hopeless(old: Tunnel, now: Instant) -> bool:
+    """Whether no probe has been answered in the time that the peer may be given."""
+    state = old.resync
+    return state is not None and state.phase is resync.Phase.PROBING and now >= state.give_up_at
+
+
 def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     """Probe again, give up, or settle: True when the channel has taken its proved Nr and may hold early messages."""
     state = old.resync
     if state is None:
         return False
     if state.phase is resync.Phase.PROBING:
-        if now >= state.give_up_at:
+        if hopeless(old, now):
             ctx.count(Counter.RECOVERIES_FAILED)
             ctx.emit(
                 Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.FAILED, "no answer to any probe")

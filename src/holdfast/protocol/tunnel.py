@@ -70,6 +70,7 @@ class RePhase(IntEnum):
 class OwnRecovery(msgspec.Struct, gc=False, kw_only=True):
     """Our own attempt to recover an old tunnel, from take-over until the peer has acknowledged something on it.
 
+    `final`: silent resynchronisation has been tried already, this is not given up for it again.
     `yielded`: the tie was lost and the peer's recovery tunnel is expected to finish; `trust_tie` is withdrawn after a
     winner that never authenticated, so that a forged SCCRQ can delay a recovery once and no more.
     """
@@ -83,6 +84,7 @@ class OwnRecovery(msgspec.Struct, gc=False, kw_only=True):
     retry_at: Instant | None = None
     yielded: bool = False
     trust_tie: bool = True
+    final: bool = False
     reset_ns: int = -1
 
 

@@ -109,7 +109,7 @@ def configs(conditions: Conditions) -> dict[Side, Config]:
         "lac": ADDRESSES[Side.LAC][0],
         "secret": SECRET,
         "echo": conditions.echo_s,
-        "method": "rfc4951" if conditions.relapse else "auto",
+        "method": "auto",
         "tunnels": conditions.tunnels,
         "last": 8 + conditions.subscribers - 1,
     }
