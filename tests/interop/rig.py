@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 from holdfast.daemon.views import SessionView, TunnelView
 from holdfast.lab.kernel import uml
@@ -55,11 +56,11 @@ def until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) 
 
 
 @contextmanager
-def running(lab: Claim, net: Topology, role: str, tables: str) -> Iterator[Node]:
-    """A node of ours in its namespace, until its control API answers; killed at the end."""
-    work = lab.scratch() / role
+def running(lab: Claim, net: Topology, role: str, tables: str, directory: Path) -> Iterator[Node]:
+    """A node of ours in its namespace, from when its control API answers; killed at the end. Its log is kept."""
+    state = lab.scratch() / role
     run_dir = lab.directory / role
-    (work / "state").mkdir(parents=True, mode=0o700)
+    state.mkdir(mode=0o700)
     run_dir.mkdir(mode=0o700)
     config = f"""
 [node]
@@ -67,14 +68,14 @@ name = "holdfast-{role}"
 role = "{role}"
 [paths]
 run_dir = "{run_dir}"
-state_dir = "{work}/state"
+state_dir = "{state}"
 [log]
 format = "json"
 [dataplane]
 device = "{TUN}"
 {tables}
 """
-    node = Node(role, net.of(role), config, work, run_dir)
+    node = Node(role, net.of(role), config, directory, run_dir)
     node.start()
     try:
         until(lambda: node.reached_ns("node.api") is not None, "our node")
@@ -95,11 +96,11 @@ def lns_tables() -> str:
 
 
 def lac_tables(*kinds: str) -> str:
-    """Our node as a LAC of these LNSs, with a subscriber for each who calls on command."""
+    """Our node as a LAC of these LNSs, with a subscriber for each."""
     return f'[listen]\naddress = "{LAC_ADDRESS}"\n' + "".join(
         f'[[peer]]\nname = "{kind}"\naddress = "{LNS_ADDRESSES[kind]}"\nsecret = "{SECRETS[kind]}"\n'
         f"connect = true\n"
-        f'[[subscriber]]\nname = "{kind}"\nsecret = "{PASSWORD}"\ntunnel = "{kind}"\nauto = false\n'
+        f'[[subscriber]]\nname = "{kind}"\nsecret = "{PASSWORD}"\ntunnel = "{kind}"\n'
         for kind in kinds
     )
 

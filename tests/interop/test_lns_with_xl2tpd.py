@@ -44,8 +44,8 @@ def net(lab: tuple[Claim, Topology]) -> Topology:
 
 
 @pytest.fixture(scope="module")
-def node(lab: tuple[Claim, Topology]) -> Iterator[Node]:
-    with running(*lab, "lns", lns_tables()) as node:
+def node(lab: tuple[Claim, Topology], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with running(*lab, "lns", lns_tables(), tmp_path_factory.mktemp("lns")) as node:
         yield node
 
 

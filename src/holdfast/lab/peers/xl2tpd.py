@@ -96,6 +96,12 @@ class Xl2tpd:
         """Whether a pppd of this daemon runs."""
         return self._pppd() is not None
 
+    def end(self) -> None:
+        """Ask the daemon to end, as its service would be stopped, and wait until it has."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+
     def close(self) -> None:
         """Kill the daemon, and its pppd."""
         if (pid := self._pppd()) is not None:
