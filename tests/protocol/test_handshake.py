@@ -726,3 +726,10 @@ def test_the_deadline_is_never_in_the_past_after_the_timers_ran() -> None:
         line.later(0.7)
         at = rig.endpoint.deadline()
         assert at is None or at > rig.now - SECOND
+
+
+def test_a_lac_hears_of_its_tunnel_after_the_scccn_has_left() -> None:
+    rig = Rig()
+    to_lns(rig)
+    order = [type(e) for e in rig.effects if isinstance(e, (Persist, Send, TunnelUp))]
+    assert order[-3:] == [Persist, Send, TunnelUp]

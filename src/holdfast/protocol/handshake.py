@@ -170,6 +170,8 @@ def on_sccrp(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
     established(ctx, tunnel, now)
     tunnel.channel.send(0, encode(Msg.SCCCN, *response), now)
     request_waiting(ctx, tunnel, now)
+    ctx.flush(tunnel)  # whoever hears of the tunnel may place calls at once: they must not overtake the SCCCN
+    ctx.emit(TunnelUp(tunnel.local_id))
 
 
 def on_scccn(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
@@ -181,6 +183,7 @@ def on_scccn(ctx: Context, tunnel: Tunnel, msg: Message, now: Instant) -> None:
         raise PeerError(StopCcn.NOT_AUTHORISED, General.NONE, "Challenge Response is missing or wrong")
     tunnel.step(TunnelInput.SCCCN)
     established(ctx, tunnel, now)
+    ctx.emit(TunnelUp(tunnel.local_id))
 
 
 def established(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
@@ -192,7 +195,6 @@ def established(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
     tunnel.recorded = True
     save(ctx, tunnel)
     ctx.count(Counter.TUNNELS_OPENED)
-    ctx.emit(TunnelUp(tunnel.local_id))
 
 
 def save(ctx: Context, tunnel: Tunnel) -> None:
