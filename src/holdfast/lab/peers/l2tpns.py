@@ -1,0 +1,113 @@
+"""l2tpns, an LNS in user space. It needs no more than a network namespace with a TUN device.
+
+It reads its files in /etc/l2tpns only, so it runs in a mount namespace of its own. It is deaf for the cluster's
+time-out after its start, shortened here to the least that it takes; and it signals its whole process group when it
+ends: it has a session of its own.
+"""
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from holdfast.lab.netns import entered
+from holdfast.lab.process import spawn, stop
+
+PROGRAMS = {"l2tpns": "l2tpns"}
+"""What has to be installed, with its Debian package."""
+
+_ETC = "/etc/l2tpns"
+_NAME = "startup-config"
+_COMMAND_PORT = 23
+_PATIENCE_S = 5.0
+
+
+def unavailable() -> str | None:
+    """Why this machine cannot run it, or None."""
+    return None if shutil.which("l2tpns", path="/usr/sbin:/usr/bin") else "l2tpns is missing (package l2tpns)"
+
+
+class L2tpns:
+    """One l2tpns process, which asks a RADIUS server on its loopback interface."""
+
+    def __init__(
+        self,
+        namespace: str,
+        directory: Path,
+        *,
+        address: str,
+        inside_address: str,
+        radius: tuple[str, int],
+        radius_secret: str,
+        secret: str,
+        authentication: str = "pap",
+    ) -> None:
+        """`address` is where LACs find it, `inside_address` its own on PPP links; "pap" or "chap" authenticates."""
+        self.log = directory / "l2tpns.log"
+        self._namespace = namespace
+        self._process: subprocess.Popen[bytes] | None = None
+        etc = directory / "etc"
+        etc.mkdir()
+        (etc / "ip_pool").write_text("")
+        (etc / "users").write_text("")
+        settings: dict[str, object] = {
+            "debug": 3,
+            "log_file": f'"{self.log}"',
+            "pid_file": f'"{directory}/pid"',
+            "l2tp_secret": f'"{secret}"',
+            "primary_radius": radius[0],
+            "primary_radius_port": radius[1],
+            "radius_secret": f'"{radius_secret}"',
+            "radius_authtypes": f'"{authentication}"',
+            "bind_address": address,
+            "peer_address": inside_address,
+            "iftun_address": inside_address,
+            "cli_bind_address": "127.0.0.1",
+            "cluster_interface": '"lo"',
+            "cluster_hb_interval": 2,
+            "cluster_hb_timeout": 10,
+        }
+        (etc / _NAME).write_text("".join(f"set {key} {value}\n" for key, value in settings.items()))
+        inside = f"mount --bind {etc} {_ETC} && exec l2tpns"
+        self._argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", inside]
+        self._out = directory / "l2tpns.out"
+
+    def start(self) -> None:
+        """Start the daemon."""
+        self._process = spawn(self._argv, self._namespace, self._out)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it listens: it does once it has made itself the master of its cluster of one."""
+        return self.log.exists() and "declaring myself the master" in self.log.read_text()
+
+    def drop_session(self, session_id: int) -> None:
+        """End a session, by its id at l2tpns (by the user's name it finds one that ended just before)."""
+        self._command(f"drop session {session_id}")
+
+    def drop_tunnel(self, tunnel_id: int) -> None:
+        """End a tunnel, by its id at l2tpns."""
+        self._command(f"drop tunnel {tunnel_id}")
+
+    def _command(self, line: str) -> None:
+        """Say something at its command line, as an administrator."""
+        with entered(self._namespace):
+            session = socket.create_connection(("127.0.0.1", _COMMAND_PORT), _PATIENCE_S)
+        with session:
+            for words, prompt in (("enable", b"> "), (line, b"# "), ("logout", b"# ")):
+                _read_until(session, prompt)
+                session.sendall(f"{words}\r\n".encode())
+
+    def close(self) -> None:
+        """Kill the daemon."""
+        if self._process is not None:
+            stop(self._process)
+
+
+def _read_until(session: socket.socket, prompt: bytes) -> None:
+    said = b""
+    while not said.endswith(prompt):
+        chunk = session.recv(4096)
+        if not chunk:
+            raise ConnectionResetError("l2tpns has closed its command line")
+        said += chunk

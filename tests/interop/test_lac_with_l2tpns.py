@@ -1,0 +1,127 @@
+"""Our LAC and its PPP client in front of l2tpns: no secret and PAP, then a secret and CHAP."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from holdfast.daemon.views import SessionView
+from holdfast.lab import netns
+from holdfast.lab.nodes import Node
+from holdfast.lab.peers import l2tpns
+from holdfast.lab.peers.l2tpns import L2tpns
+from holdfast.lab.peers.radius import RadiusServer, User
+from holdfast.lab.probes import exchange, ping
+from holdfast.lab.topology import CORE_ADDRESS, TUN, Topology, route_subscribers
+from interop.rig import (
+    GUARDED,
+    LNS_ADDRESSES,
+    OPEN,
+    PASSWORD,
+    SECRETS,
+    laboratory,
+    lac_tables,
+    running,
+    session_of,
+    tunnel_of,
+    until,
+)
+
+MISSING = l2tpns.unavailable() or netns.unavailable()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+ADDRESS = "100.64.3.1"
+INSIDE = "198.51.100.9"
+RADIUS = ("127.0.0.1", 1812)
+RADIUS_SECRET = "between the two of them"
+AUTHENTICATION = {OPEN: "pap", GUARDED: "chap"}
+
+
+class Line:
+    """Our subscriber and the LNS that it calls."""
+
+    def __init__(self, kind: str, daemon: L2tpns, node: Node, net: Topology) -> None:
+        self.kind = kind
+        self.daemon = daemon
+        self.node = node
+        self.net = net
+
+    def connected(self, after: int = 0) -> SessionView:
+        """Wait until the subscriber has an address, on another session than `after`."""
+        until(lambda: self._session(after), "our subscriber to be connected")
+        session = self._session(after)
+        assert session is not None
+        return session
+
+    def _session(self, after: int) -> SessionView | None:
+        session = session_of(self.node, self.kind)
+        return session if session is not None and session.key != after and session.address else None
+
+
+@pytest.fixture(scope="module", params=[OPEN, GUARDED])
+def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    kind = request.param
+    with laboratory() as (lab, net):
+        users = {kind: User(PASSWORD, ADDRESS)}
+        radius = RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users)
+        daemon = L2tpns(
+            net.lns,
+            tmp_path_factory.mktemp("l2tpns"),
+            address=LNS_ADDRESSES[kind],
+            inside_address=INSIDE,
+            radius=RADIUS,
+            radius_secret=RADIUS_SECRET,
+            secret=SECRETS[kind],
+            authentication=AUTHENTICATION[kind],
+        )
+        daemon.start()
+        try:
+            until(lambda: daemon.ready, "l2tpns")
+            with running(lab, net, "lac", lac_tables(kind), tmp_path_factory.mktemp("lac")) as node:
+                route_subscribers(net, TUN)
+                yield Line(kind, daemon, node, net)
+        finally:
+            daemon.close()
+            radius.close()
+
+
+def expect_traffic(line: Line, session: SessionView) -> None:
+    """Pings are answered both ways (asked for again: one may be lost right after a set-up)."""
+    until(lambda: ping(line.net.lac, CORE_ADDRESS, leave_by=session.address) == 3, "pings of the subscriber")
+    until(lambda: ping(line.net.core, session.address) == 3, "pings to the subscriber")
+
+
+def test_set_up_ping_and_tcp(line: Line) -> None:
+    session = line.connected()
+    assert session.address == ADDRESS
+    expect_traffic(line, session)
+    exchange(line.net.core, CORE_ADDRESS, line.net.lac, source=session.address)
+
+
+CLEARINGS: dict[str, Callable[[Line, SessionView], None]] = {
+    "we clear the session": lambda line, session: line.node.control.clear_session(session.key),
+    "we clear the tunnel": lambda line, session: line.node.control.clear_tunnel(session.tunnel_id),
+    "l2tpns drops the session": lambda line, session: line.daemon.drop_session(session.peer_id),
+    "l2tpns drops the tunnel": lambda line, session: line.daemon.drop_tunnel(_peer_tunnel(line)),
+}
+
+
+def _peer_tunnel(line: Line) -> int:
+    tunnel = tunnel_of(line.node, line.kind)
+    assert tunnel is not None
+    return tunnel.peer_id
+
+
+@pytest.mark.parametrize("clearing", CLEARINGS)
+def test_clear_and_call_again(line: Line, clearing: str) -> None:
+    first = line.connected()
+    CLEARINGS[clearing](line, first)
+    expect_traffic(line, line.connected(after=first.key))
+
+
+def test_disconnect(line: Line) -> None:
+    line.connected()
+    line.node.control.subscriber(line.kind, "down")
+    until(lambda: session_of(line.node, line.kind) is None, "our session to end")
+    assert tunnel_of(line.node, line.kind) is not None
+    line.node.control.subscriber(line.kind, "up")
+    expect_traffic(line, line.connected())
