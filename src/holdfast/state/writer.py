@@ -19,7 +19,8 @@ import msgspec
 
 from holdfast.records import EndpointRecord
 from holdfast.records.writes import Hint, Save
-from holdfast.state.database import Synchronous, connect, identity
+from holdfast.state.copier import Copier
+from holdfast.state.database import Synchronous, connect, identity, with_companions
 from holdfast.state.errors import Fault, JournalDamaged, JournalError, journal_error
 from holdfast.state.group import Changes, Group, Item
 from holdfast.state.histogram import Histogram
@@ -72,7 +73,10 @@ def _is_never_waited_for(item: Item) -> bool:
 
 CHECKPOINT_ROWS: Final = 4000
 CHECKPOINT_COMMITS: Final = 500
-"""After either, the log is copied into the file: between commits, so that nobody waits for it."""
+"""After either, the log is copied into the file."""
+
+LONGEST_LOG: Final = 64 << 20
+"""A log of more octets is copied by the writer itself, whoever waits: a restart has to read it."""
 
 PROBE_FILLER: Final = 256 * 1024
 """Octets that must fit before a full disk counts as cleared: with less, it would fail again at once."""
@@ -114,10 +118,12 @@ class Writer:
         self._owed = Group()
         self._uncopied_rows = 0
         self._uncopied_commits = 0
+        self._copier = Copier(path, synchronous)
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
         """Begin to write."""
+        self._copier.start()
         self._thread.start()
 
     def submit(self, submission: Submission) -> None:
@@ -139,6 +145,7 @@ class Writer:
             elif self._urgent or self._closing or self._is_lazy_due():
                 self._commit_batch()
                 self._copy_log()
+        self._copier.close()
         self._disconnect()
 
     def _wait(self) -> None:
@@ -303,9 +310,10 @@ class Writer:
 
     def _copy_log(self) -> None:
         """Keep the log short. If this fails nothing is lost, and the next commit tells."""
-        if self._connection is None:
-            return
         if self._uncopied_rows >= CHECKPOINT_ROWS or self._uncopied_commits >= CHECKPOINT_COMMITS:
             self._uncopied_rows = self._uncopied_commits = 0
-            with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _, log, _ = with_companions(self._path)
+            with suppress(OSError, sqlite3.Error):
+                if self._connection is not None and log.stat().st_size > LONGEST_LOG:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._copier.wake()
