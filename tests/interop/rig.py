@@ -105,6 +105,11 @@ def lac_tables(*kinds: str) -> str:
     )
 
 
+def on_command(name: str, kind: str) -> str:
+    """A further subscriber of our LAC, who calls when told to."""
+    return f'[[subscriber]]\nname = "{name}"\nsecret = "{PASSWORD}"\ntunnel = "{kind}"\nauto = false\n'
+
+
 def tunnel_of(node: Node, kind: str) -> TunnelView | None:
     """The established tunnel of a peer."""
     return next((t for t in node.control.tunnels() if t.peer_name == kind and t.state == "established"), None)

@@ -1,6 +1,7 @@
 """Our LAC and its PPP client in front of l2tpns: no secret and PAP, then a secret and CHAP."""
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import pytest
 
@@ -20,6 +21,7 @@ from interop.rig import (
     SECRETS,
     laboratory,
     lac_tables,
+    on_command,
     running,
     session_of,
     tunnel_of,
@@ -33,6 +35,7 @@ ADDRESS = "100.64.3.1"
 INSIDE = "198.51.100.9"
 RADIUS = ("127.0.0.1", 1812)
 RADIUS_SECRET = "between the two of them"
+CROWD = {f"crowd{i}": f"100.64.4.{i + 1}" for i in range(20)}
 AUTHENTICATION = {OPEN: "pap", GUARDED: "chap"}
 
 
@@ -61,7 +64,7 @@ class Line:
 def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     kind = request.param
     with laboratory() as (lab, net):
-        users = {kind: User(PASSWORD, ADDRESS)}
+        users = {name: User(PASSWORD, address) for name, address in {kind: ADDRESS, **CROWD}.items()}
         radius = RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users)
         daemon = L2tpns(
             net.lns,
@@ -76,7 +79,8 @@ def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         daemon.start()
         try:
             until(lambda: daemon.ready, "l2tpns")
-            with running(lab, net, "lac", lac_tables(kind), tmp_path_factory.mktemp("lac")) as node:
+            tables = lac_tables(kind) + "".join(map(on_command, CROWD, repeat(kind)))
+            with running(lab, net, "lac", tables, tmp_path_factory.mktemp("lac")) as node:
                 route_subscribers(net, TUN)
                 yield Line(kind, daemon, node, net)
         finally:
@@ -125,3 +129,21 @@ def test_disconnect(line: Line) -> None:
     assert tunnel_of(line.node, line.kind) is not None
     line.node.control.subscriber(line.kind, "up")
     expect_traffic(line, line.connected())
+
+
+def test_many_calls_at_once_in_a_window_of_four(line: Line) -> None:
+    tunnel = tunnel_of(line.node, line.kind)
+    assert tunnel is not None
+    assert tunnel.peer_window == 4
+    for name in CROWD:
+        line.node.control.subscriber(name, "up")
+    until(lambda: crowd(line) == CROWD, "everybody to be connected")
+    for name in CROWD:
+        line.node.control.subscriber(name, "down")
+    until(lambda: not crowd(line), "everybody to be gone")
+
+
+def crowd(line: Line) -> dict[str, str]:
+    """Who is connected besides the line's own subscriber, with which address."""
+    sessions = line.node.control.sessions()
+    return {s.subscriber: s.address for s in sessions if s.address and s.subscriber in CROWD}
