@@ -75,7 +75,7 @@ def lab() -> Iterator[tuple[Claim, Topology]]:
 def daemons(
     lab: tuple[Claim, Topology], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Xl2tpd]]:
-    xl2tpd.write_chap_secrets((kind, PASSWORD) for kind in SECRETS)
+    xl2tpd.prepare((kind, PASSWORD) for kind in SECRETS)
     daemons = {
         kind: xl2tpd.lns(
             kind,

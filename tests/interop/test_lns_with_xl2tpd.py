@@ -85,6 +85,7 @@ class Line:
 
 @pytest.fixture(scope="module")
 def lines(node: Node, net: Topology, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Line]]:
+    xl2tpd.prepare([])
     lines = {kind: Line(kind, _lac(kind, net, tmp_path_factory.mktemp(kind)), node, net) for kind in SECRETS}
     for line in lines.values():
         line.daemon.start()

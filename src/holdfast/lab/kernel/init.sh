@@ -17,7 +17,6 @@ mount -n -t devpts -o mode=620,ptmxmode=666 devpts $root/dev/pts
 mount -n -t tmpfs tmpfs $root/dev/shm
 # What the host has there is its own business.
 mount -n -t tmpfs -o mode=755 tmpfs $root/run
-mount -n -t tmpfs -o mode=1777 tmpfs $root/tmp
 mkdir -p $root/run/lock $root/run/netns $root/run/output $root/lib/modules
 mount -n -t hostfs none $root/run/output -o "$holdfast_output"
 # modprobe, and the kernel when it loads a module by itself, look for them in /lib/modules.

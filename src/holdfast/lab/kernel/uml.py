@@ -115,6 +115,7 @@ def _main(command: Sequence[str], modules: Sequence[str]) -> str:
     """What init runs: the command between loopback up and power off."""
     return "\n".join(
         [
+            "export HOME=/run",
             "ip link set lo up",
             *(f"modprobe {module}" for module in modules),
             f"cd {shlex.quote(os.getcwd())}",

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
+from holdfast.lab.kernel import uml
 from holdfast.lab.netns import entered
 from holdfast.lab.process import spawn, stop
 
 PROGRAMS = {"xl2tpd": "xl2tpd", "pppd": "ppp"}
 """What has to be installed, with its Debian package."""
 
-_CHAP_SECRETS = Path("/etc/ppp/chap-secrets")
+_PPPD = Path("/usr/sbin/pppd")
+_SETTINGS = Path("/etc/ppp")
 _RUN = Path("/run")
 _ANSWERS = _RUN / "xl2tpd"
 """Where xl2tpd-control expects its answers."""
@@ -29,11 +31,20 @@ class PeerFailed(LocalError):
     """A peer's daemon ended, or refused a command."""
 
 
-def write_chap_secrets(users: Iterable[tuple[str, str]]) -> None:
-    """Tell every pppd of this kernel the names and secrets of both ends: whoever asks, whoever answers."""
-    _CHAP_SECRETS.parent.mkdir(exist_ok=True)
-    _CHAP_SECRETS.write_text("".join(f'"{name}" * "{secret}" *\n' for name, secret in users))
-    _CHAP_SECRETS.chmod(0o600)
+def prepare(users: Iterable[tuple[str, str]]) -> None:
+    """Once per kernel: pppd may be started and finds nothing of this machine's, but the names and secrets of `users`.
+
+    To a kernel whose host user is not root, Debian's pppd can be read but not executed, and /etc/ppp is closed.
+    Raises PeerFailed outside a throw-away kernel.
+    """
+    if not uml.inside():
+        raise PeerFailed("xl2tpd and pppd are run in a throw-away kernel only: python -m holdfast.lab.kernel")
+    if not _SETTINGS.is_mount():
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(_SETTINGS)], check=True)
+    _PPPD.chmod(0o755)
+    secrets = _SETTINGS / "chap-secrets"
+    secrets.write_text("".join(f'"{name}" * "{secret}" *\n' for name, secret in users))
+    secrets.chmod(0o600)
 
 
 class Xl2tpd:
