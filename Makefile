@@ -29,7 +29,8 @@ unit: compiled
 
 test-interop: compiled
 	@./scripts/setup-interop
-	$(PY) -m holdfast.lab.kernel --limit 570 --output build/interop -- \
+	@mkdir -p build
+	flock build/interop.lock $(PY) -m holdfast.lab.kernel --limit 570 --output build/interop -- \
 		$(PY) -m pytest -p no:cacheprovider --basetemp=/run/output/tests tests/interop
 
 docs: $(STAMP)
