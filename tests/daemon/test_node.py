@@ -288,6 +288,7 @@ def test_a_subscriber_that_hangs_up_leaves_nothing_behind() -> None:
     network.up()
     network.carry(network.lac, network.lac.node.subscriber_down("u0", network.now) or [])
     network.run(120)
+    assert not any(host.events("ppp.renegotiated") for host in network.hosts.values())
     for host in network.hosts.values():
         assert len(host.plane) == len(host.sessions) == len(host.node.lines) == 1
 

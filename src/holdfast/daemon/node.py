@@ -43,7 +43,7 @@ from holdfast.daemon.settings import (
 )
 from holdfast.dataplane.contract import Entry
 from holdfast.ppp import effects as links
-from holdfast.ppp.link import Link
+from holdfast.ppp.link import Link, Phase
 from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.recovery import choose
@@ -521,8 +521,9 @@ class Node:
         return ()
 
     def _network_down(self, line: Line, now: Instant, out: list[Effect]) -> None:
-        """The peer negotiates anew; the entry stays, since the address stays."""
-        out.append(Log("ppp.renegotiated", self._fields(line), WARNING))
+        """The peer negotiates anew, or takes its leave; the entry stays meanwhile, since the address stays."""
+        if line.link.phase < Phase.TERMINATE:
+            out.append(Log("ppp.renegotiated", self._fields(line), WARNING))
         if line.subscriber:
             self.dialler.renegotiates(line.subscriber, now)
 
