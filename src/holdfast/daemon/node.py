@@ -15,9 +15,8 @@ from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.counters import Counter
 from holdfast.core.deadlines import Deadlines
 from holdfast.core.errors import LocalError
-from holdfast.core.ids import IdsExhausted, RandomBytes
+from holdfast.core.ids import RandomBytes
 from holdfast.daemon.config import Config
-from holdfast.daemon.dialler import Call, Dialler, OpenTunnel
 from holdfast.daemon.effects import (
     ERROR,
     INFO,
@@ -31,27 +30,22 @@ from holdfast.daemon.effects import (
     Unwant,
     Want,
 )
+from holdfast.daemon.identity import INTERVAL as ENDPOINT_INTERVAL
+from holdfast.daemon.identity import Identity
+from holdfast.daemon.lac import Lac
 from holdfast.daemon.line import Line
 from holdfast.daemon.recoveries import Recoveries
-from holdfast.daemon.settings import (
-    client_config,
-    endpoint_settings,
-    local_aaa,
-    peer_finder,
-    peer_settings,
-    server_config,
-)
+from holdfast.daemon.settings import endpoint_settings, local_aaa, peer_finder, server_config
 from holdfast.dataplane.contract import Entry
 from holdfast.ppp import effects as links
 from holdfast.ppp.link import Link, Phase
 from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.recovery import choose
-from holdfast.protocol.session import Call as LacCall
 from holdfast.protocol.settings import Method
 from holdfast.protocol.silent import ROLE as SILENT
 from holdfast.protocol.tunnel import Tunnel
-from holdfast.records import EndpointRecord, PppRecord, SessionRecord, Side, session_key, split_key
+from holdfast.records import PppRecord, SessionRecord, Side, session_key, split_key
 from holdfast.records.writes import ForgetSession, Hint, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
@@ -61,9 +55,6 @@ LEVELS: Final = {"debug": 10, "info": INFO, "warning": WARNING, "error": ERROR}
 
 HINT_INTERVAL: Duration = 1 * SECOND
 """How far the recorded sequence numbers of a tunnel may lag; nobody waits for them."""
-
-ENDPOINT_INTERVAL: Duration = 5 * SECOND
-"""How often the endpoint's own record follows the recently used ids; nobody waits for it."""
 
 PPP_CAUSES: Final = {
     links.Cause.PEER_TERMINATED: Cdn.LOSS_OF_CARRIER,
@@ -81,27 +72,25 @@ class Node:
         self.aaa = local_aaa(config)
         self.lines: dict[int, Line] = {}
         self.recoveries = Recoveries(utc_us)
-        self.dialler = Dialler(config, random)
+        self.lac = Lac(config, self.endpoint, random)
+        self.dialler = self.lac.dialler
         self._random = random
         self._utc_us = utc_us
         self._server = server_config(config)
-        self._clients = {s.name: client_config(config, s) for s in config.subscriber}
         self._deadlines: Deadlines[int] = Deadlines()
         self._endpoint_at: Instant | None = None
         self._hint_at: Instant = 0
-        self._boot_epoch = 0
-        self._endpoint_record: EndpointRecord | None = None
+        self._identity = Identity(config.node.name, self.endpoint)
         self._orphans: list[int] = []
         self._unsynchronised: set[int] = set()
         self._unsaved: set[int] = set()
-        self._dialling = False
 
     # Inputs.
 
     def start(self, saved: Saved, now: Instant) -> list[Effect]:
         """Take over what the journal holds. The wants come first (data flows), then recovery and new tunnels."""
         out: list[Effect] = []
-        self._remember(saved.endpoint)
+        self._identity.remember(saved.endpoint)
         restored = self.endpoint.restore(saved.tunnels, saved.sessions, now)
         self._absorb(restored, now, out)
         for tunnel in self.endpoint.ctx.established():
@@ -111,7 +100,7 @@ class Node:
                 self._restore(record, now, out)
             except Exception as e:  # noqa: BLE001  # one record that cannot be used must not keep the others away
                 self._set_aside(record, f"{type(e).__name__}: {e}", out)
-        self._remember_sessions(saved.endpoint)
+        self._identity.remember_sessions(saved.endpoint)
         self._unsynchronised = set(self.endpoint.tunnels)
         self._absorb(self.endpoint.recover(now), now, out)
         for key in self._orphans:
@@ -122,18 +111,6 @@ class Node:
         self._endpoint_at = now
         self._dial(now, out)
         return out
-
-    def _remember(self, record: EndpointRecord | None) -> None:
-        """What the endpoint's record says about ids, before any is given out."""
-        self._boot_epoch = (record.boot_epoch if record is not None else 0) + 1
-        if record is not None:
-            self.endpoint.ctx.tunnel_ids.remember(record.recent_tunnel_ids)
-
-    def _remember_sessions(self, record: EndpointRecord | None) -> None:
-        for tunnel_id, ids in (record.recent_session_ids if record is not None else {}).items():
-            tunnel = self.endpoint.tunnels.get(int(tunnel_id))
-            if tunnel is not None:
-                tunnel.ids.remember(ids)
 
     def control(self, data: bytes, source: Address, now: Instant) -> list[Effect]:
         """One control message."""
@@ -168,7 +145,8 @@ class Node:
             if line is not None:
                 self._line_timer(line, now, out)
         if self._endpoint_at is not None and self._endpoint_at <= now:
-            self._save_endpoint(now, out)
+            self._endpoint_at = now + ENDPOINT_INTERVAL
+            self._identity.save(out)
             self._save_again(out)
         if self.endpoint.ctx.hints and self._hint_at <= now:
             self._hint_at = now + HINT_INTERVAL
@@ -319,10 +297,11 @@ class Node:
             line = Line(key, tunnel, session, Link(self._server, self._random))
         else:
             name = self.dialler.name_of(key)
-            if name is None:
+            client = self.lac.client(name) if name is not None else None
+            if name is None or client is None:
                 self._absorb(self.endpoint.close_session(up.tunnel_id, up.session_id, now), now, out)
                 return
-            line = Line(key, tunnel, session, Link(self._clients[name], self._random), name)
+            line = Line(key, tunnel, session, Link(client, self._random), name)
             self.dialler.connected(name, now)
         self.lines[key] = line
         self._follow(line, line.link.start(now), now, out)
@@ -571,7 +550,7 @@ class Node:
         if tunnel is None or record.ppp is None:
             raise LocalError("it has no tunnel" if tunnel is None else "it has no PPP")
         key = session_key(record.tunnel_id, record.local_id)
-        client = self._clients.get(record.subscriber) if record.subscriber else None
+        client = self.lac.client(record.subscriber) if record.subscriber else None
         link = Link.restore(client or self._server, record.ppp, self._random, now)
         line = Line(key, tunnel, tunnel.sessions[record.local_id], link, record.subscriber)
         line.take_over(record)
@@ -596,68 +575,15 @@ class Node:
         self._orphans.append(key)
 
     def _dial(self, now: Instant, out: list[Effect]) -> None:
-        """Do what the dialler wants, until it wants nothing more."""
-        if self._dialling:
-            return
-        self._dialling = True
-        try:
-            while actions := self.dialler.take(now):
-                for action in actions:
-                    if isinstance(action, OpenTunnel):
-                        self._open_tunnel(action.peer_name, now, out)
-                    elif isinstance(action, Call):
-                        self._place_call(action.name, now, out)
-                    else:
-                        self._hang_up(action.key, now, out)
-        finally:
-            self._dialling = False
-
-    def _open_tunnel(self, peer_name: str, now: Instant, out: list[Effect]) -> None:
-        peer = self.config.peer_named(peer_name)
-        assert peer is not None
-        try:
-            tunnel_id, effects = self.endpoint.open_tunnel(
-                peer_settings(peer), (peer.address, peer.port), now
-            )
-        except IdsExhausted as e:
-            out.append(Log("tunnel.refused", {"peer": peer_name, "text": str(e)}, WARNING))
-            return
-        self.dialler.opening(peer_name, tunnel_id)
-        self._absorb(effects, now, out)
-
-    def _place_call(self, name: str, now: Instant, out: list[Effect]) -> None:
-        tunnel_id = self.dialler.pick(name)
-        try:
-            session_id, effects = self.endpoint.place_call(tunnel_id, LacCall(calling_number=name), now)
-        except LocalError as e:
-            self.dialler.not_placed(name, str(e), now)
-            return
-        self.dialler.placed(name, session_key(tunnel_id, session_id), tunnel_id)
-        self._absorb(effects, now, out)
+        self.lac.dial(now, out, self._absorb, self._hang_up)
 
     def _hang_up(self, key: int, now: Instant, out: list[Effect]) -> None:
         """End a call: PPP first if it is up, so that the peer learns the reason."""
         line = self.lines.get(key)
         if line is not None and line.link.opened:
             self._follow(line, line.link.close(now), now, out)
-        elif key:
+        else:
             self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
-
-    def _save_endpoint(self, now: Instant, out: list[Effect]) -> None:
-        """Keep the recently used ids on disk, so that a restart does not give them out again soon (F-70)."""
-        ctx = self.endpoint.ctx
-        record = EndpointRecord(
-            name=self.config.node.name,
-            boot_epoch=self._boot_epoch,
-            recent_tunnel_ids=tuple(ctx.tunnel_ids.recent),
-            recent_session_ids={
-                str(t.local_id): tuple(t.ids.recent) for t in ctx.established() if t.ids.recent
-            },
-        )
-        self._endpoint_at = now + ENDPOINT_INTERVAL
-        if record != self._endpoint_record:
-            self._endpoint_record = record
-            out.append(Persist(0, (Save(record),)))
 
     def _save_again(self, out: list[Effect]) -> None:
         """Sessions that run on an older record because a newer one could not be written: write it."""
