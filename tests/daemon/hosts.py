@@ -12,7 +12,17 @@ from holdfast.daemon.effects import Address, Effect, Log, Persist, Release, Send
 from holdfast.daemon.node import Node
 from holdfast.dataplane.contract import Entry
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, SetAside
+from holdfast.records.ledger import PeerKey, PeerRecord
+from holdfast.records.writes import (
+    Alive,
+    ForgetPeer,
+    ForgetSession,
+    ForgetTunnel,
+    Hint,
+    Save,
+    SetAside,
+    never_waited_for,
+)
 from holdfast.state.saved import Saved
 
 SECRET = "failover-secret"
@@ -73,6 +83,8 @@ class Host:
         self.tunnels: dict[int, TunnelRecord] = {}
         self.sessions: dict[int, SessionRecord] = {}
         self.endpoint_record: EndpointRecord | None = None
+        self.peers: dict[PeerKey, PeerRecord] = {}
+        self.alive_utc_us = 0
         self.plane: dict[int, Entry] = {}
         self.set_aside: list[TunnelRecord | SessionRecord | EndpointRecord] = []
         self.logs: list[Log] = []
@@ -92,6 +104,8 @@ class Host:
             tunnels=list(self.tunnels.values()),
             sessions=list(self.sessions.values()),
             endpoint=self.endpoint_record,
+            peers=list(self.peers.values()),
+            alive_utc_us=self.alive_utc_us,
         )
 
     def perform(self, effects: list[Effect], now: Instant) -> list[tuple[bytes, Address]]:
@@ -115,9 +129,7 @@ class Host:
             elif isinstance(effect, Release):
                 self.node.release(effect.pool, effect.address)
             elif isinstance(effect, Persist) and not self.journal_works:
-                if any(
-                    isinstance(w, Save) and not isinstance(w.record, EndpointRecord) for w in effect.writes
-                ):
+                if any(isinstance(w, Save) and not never_waited_for(w) for w in effect.writes):
                     failed.add(effect.lane)
                     queue.extend(self.node.commit_failed(effect.lane, now))
             elif isinstance(effect, Persist):
@@ -134,8 +146,14 @@ class Host:
                     self.tunnels[record.local_id] = record
                 elif isinstance(record, SessionRecord):
                     self.sessions[session_key(record.tunnel_id, record.local_id)] = record
+                elif isinstance(record, PeerRecord):
+                    self.peers[record.key] = record
                 else:
                     self.endpoint_record = record
+            elif isinstance(write, Alive):
+                self.alive_utc_us = write.utc_us
+            elif isinstance(write, ForgetPeer):
+                self.peers.pop((write.name, write.host_name), None)
             elif isinstance(write, ForgetTunnel):
                 self.tunnels.pop(write.tunnel_id, None)
                 self.sessions = {k: s for k, s in self.sessions.items() if s.tunnel_id != write.tunnel_id}

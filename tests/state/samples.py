@@ -13,6 +13,7 @@ from holdfast.records import (
     Side,
     TunnelRecord,
 )
+from holdfast.records.ledger import MethodRecord, Outcome, PeerRecord
 from holdfast.state.journal import JournalError, Pace
 
 PATIENCE_S = 20.0
@@ -74,6 +75,26 @@ def session(tunnel_id: int, local_id: int, *, serial: int = 0) -> SessionRecord:
         calling_number="0815",
         called_number="4711",
         counter_base=Counters(1, 2, 3, 4),
+    )
+
+
+def peer(name: str = "lac1", host_name: str = "lac1.example.net", *, attempts: int = 2) -> PeerRecord:
+    return PeerRecord(
+        name=name,
+        host_name=host_name,
+        seen_utc_us=1_700_000_000_000_000,
+        offered=FailoverCapability(True, False, 45_000),
+        vendor="example",
+        firmware=0x0690,
+        window=4,
+        rfc4951=MethodRecord(
+            attempts=attempts, failures=1, last=Outcome.FAILURE, last_utc_us=5, last_reason="no answer"
+        ),
+        silent=MethodRecord(successes=1, send_last_ms=3, send_worst_ms=7, receive_last_ms=3),
+        contradictions=1,
+        contradicted_boot=3,
+        contradicted_utc_us=1_700_000_000_000_000,
+        kept_ms=42_000,
     )
 
 

@@ -7,13 +7,14 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key, split_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, Write
+from holdfast.records.ledger import PeerKey, PeerRecord
+from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Save, Write
 from holdfast.state.group import MAX_ROWS, Changes, Group
 from holdfast.state.reader import read
 from holdfast.state.saved import Saved
 from holdfast.state.schema import LAYOUT
 from holdfast.state.slots import Slots
-from state.samples import session, tunnel
+from state.samples import peer, session, tunnel
 
 
 class Store:
@@ -54,14 +55,26 @@ def outcome(writes: Sequence[Write]) -> tuple[dict[int, TunnelRecord], dict[int,
         elif isinstance(write, Hint):
             if old := tunnels.get(write.tunnel_id):
                 tunnels[write.tunnel_id] = tunnel(old.local_id, acked=write.acked, nr=write.nr)
-        elif isinstance(write.record, TunnelRecord):
+        elif isinstance(write, Save) and isinstance(write.record, TunnelRecord):
             tunnels[write.record.local_id] = write.record
-        elif isinstance(write.record, SessionRecord):
+        elif isinstance(write, Save) and isinstance(write.record, SessionRecord):
             sessions[session_key(write.record.tunnel_id, write.record.local_id)] = write.record
     return tunnels, {key: record for key, record in sessions.items() if split_key(key)[0] in tunnels}
 
 
+def ledger(writes: Sequence[Write]) -> dict[PeerKey, PeerRecord]:
+    """The entries that the writes leave."""
+    peers: dict[PeerKey, PeerRecord] = {}
+    for write in writes:
+        if isinstance(write, ForgetPeer):
+            peers.pop((write.name, write.host_name), None)
+        elif isinstance(write, Save) and isinstance(write.record, PeerRecord):
+            peers[write.record.key] = write.record
+    return peers
+
+
 ids = st.integers(1, 3)
+names = st.sampled_from(["lac1", "lac2", ""])
 numbers = st.integers(0, 0xFFFF)
 writes_of_any_kind = st.one_of(
     st.builds(lambda i, acked, nr: Save(tunnel(i, acked=acked, nr=nr)), ids, numbers, numbers),
@@ -69,6 +82,9 @@ writes_of_any_kind = st.one_of(
     st.builds(lambda t, s: ForgetSession(session_key(t, s)), ids, ids),
     st.builds(ForgetTunnel, ids),
     st.builds(Hint, ids, numbers, numbers),
+    st.builds(lambda n, h, attempts: Save(peer(n, h, attempts=attempts)), names, names, numbers),
+    st.builds(ForgetPeer, names, names),
+    st.builds(Alive, numbers),
 )
 
 
@@ -79,9 +95,13 @@ def test_groups_come_to_what_their_writes_come_to_one_by_one(groups: list[list[W
         store.write(writes)
     saved = store.content()
     store.close()
-    tunnels, sessions = outcome([write for writes in groups for write in writes])
+    everything = [write for writes in groups for write in writes]
+    tunnels, sessions = outcome(everything)
     assert {record.local_id: record for record in saved.tunnels} == tunnels
     assert {session_key(record.tunnel_id, record.local_id): record for record in saved.sessions} == sessions
+    assert {record.key: record for record in saved.peers} == ledger(everything)
+    moments = [write.utc_us for write in everything if isinstance(write, Alive)]
+    assert saved.alive_utc_us == (moments[-1] if moments else 0)
 
 
 def test_a_put_after_a_delete_of_the_same_key_stays() -> None:

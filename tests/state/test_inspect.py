@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from holdfast.records import SCHEMA, EndpointRecord
-from holdfast.records.writes import Save
+from holdfast.records.writes import Alive, Save
 from holdfast.state.errors import Fault, JournalError, JournalNewer
 from holdfast.state.inspect import HIDDEN, export, show, verify
 from holdfast.state.journal import Journal, Saved
-from state.samples import Answers, session, tunnel
+from state.samples import Answers, peer, session, tunnel
 
 
 @pytest.fixture
@@ -126,3 +126,15 @@ def test_export_is_one_record_a_line(path: Path) -> None:
     ]
     assert lines[4]["record"]["ppp"]["peer_ip"] == "100.71.0.1"
     assert lines[5]["record"]["tunnel_id"] == 8
+
+
+def test_the_ledger_is_shown_and_exported(path: Path) -> None:
+    journal = Journal.open(path)
+    journal.submit([Save(peer()), Alive(1_700_000_000_000_000)])
+    journal.close()
+    view = show(path)
+    assert view.saved.peers == [peer()]
+    assert view.saved.alive_utc_us == 1_700_000_000_000_000
+    lines = [json.loads(line) for line in export(path)]
+    assert lines[0]["alive_utc_us"] == 1_700_000_000_000_000
+    assert [line["record"]["vendor"] for line in lines if line["kind"] == "peer"] == ["example"]

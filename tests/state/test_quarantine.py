@@ -11,7 +11,7 @@ from holdfast.records.writes import Save, SetAside
 from holdfast.state.codec import encode
 from holdfast.state.journal import Journal, JournalDamaged, JournalError, Saved
 from holdfast.state.saved import Kind
-from state.samples import BRISK, Answers, session, tunnel
+from state.samples import BRISK, Answers, peer, session, tunnel
 
 
 @pytest.fixture
@@ -113,6 +113,24 @@ def test_a_bad_endpoint_record_is_set_aside(path: Path) -> None:
     saved = reopened(path)
     assert saved.endpoint is None
     assert [q.kind for q in saved.quarantined] == [Kind.ENDPOINT]
+
+
+def test_an_unreadable_entry_of_the_ledger_is_set_aside_and_can_be_written_anew(path: Path) -> None:
+    tamper(path, "INSERT INTO peer (name, host_name, body) VALUES ('lac1', 'lac1.example.net', x'c1')")
+    tamper(
+        path, "INSERT INTO peer (name, host_name, body) VALUES ('lac2', 'h', ?)", encode(peer("lac3", "h"))
+    )
+    saved = reopened(path)
+    assert saved.peers == []
+    assert [q.kind for q in saved.quarantined] == [Kind.PEER] * 2
+    assert saved.quarantined[0].body == b"\xc1"
+    assert len(saved.sessions) == 4
+    journal = Journal.open(path)
+    journal.submit([Save(peer())])
+    journal.close()
+    saved = reopened(path)
+    assert saved.peers == [peer()]
+    assert [q.kind for q in saved.quarantined] == [Kind.PEER] * 2
 
 
 def test_quarantine_is_kept_and_shown_at_every_start(path: Path) -> None:

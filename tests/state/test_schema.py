@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from holdfast.records import SCHEMA, EndpointRecord
+from holdfast.records.writes import Alive, Save
 from holdfast.state.errors import JournalError
+from holdfast.state.inspect import show, verify
 from holdfast.state.journal import Journal, JournalNewer
 from holdfast.state.saved import Kind
 from holdfast.state.schema import MIGRATIONS, migrate, version
-from state.samples import session, tunnel
+from state.samples import peer, session, tunnel
 
 STORED = Path(__file__).parent / "data"
 
@@ -38,6 +40,30 @@ def test_a_file_of_every_version_so_far_loads(schema: int, tmp_path: Path) -> No
         name="lns1", boot_epoch=3, recent_tunnel_ids=(5, 6), recent_session_ids={"7": (9,)}
     )
     assert [(q.kind, q.tunnel_id, q.session_id) for q in saved.quarantined] == [(Kind.SESSION, 8, 3)]
+    assert saved.peers == ([peer()] if schema >= 2 else [])
+    assert saved.alive_utc_us == (1_700_000_000_000_000 if schema >= 2 else 0)
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_a_migrated_file_is_written_and_read_like_a_new_one(schema: int, tmp_path: Path) -> None:
+    path = stored(schema, tmp_path / "journal.db")
+    journal = Journal.open(path)
+    journal.submit([Save(peer("lac9")), Save(peer(attempts=9)), Alive(7)])
+    journal.close()
+    journal = Journal.open(path)
+    saved = journal.load()
+    journal.close()
+    assert sorted(saved.peers, key=lambda p: p.name) == [peer(attempts=9), peer("lac9")]
+    assert saved.alive_utc_us == 7
+    assert show(path).schema == SCHEMA and verify(path)[0].what == "session 8/3"
+
+
+def test_an_older_file_is_shown_as_it_will_be_and_left_as_it_is(tmp_path: Path) -> None:
+    path = stored(1, tmp_path / "journal.db")
+    before = path.read_bytes()
+    view = show(path)
+    assert (view.schema, len(view.saved.sessions), view.saved.peers) == (1, 3, [])
+    assert path.read_bytes() == before
 
 
 def test_every_older_schema_has_a_migration() -> None:

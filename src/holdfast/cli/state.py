@@ -50,6 +50,8 @@ def show(
             "octets": view.file_octets + view.log_octets,
             "tunnels": len(saved.tunnels),
             "sessions": len(saved.sessions),
+            "peers": len(saved.peers),
+            "last alive": utc(saved.alive_utc_us),
             "quarantined": len(saved.quarantined),
         }
     )
@@ -77,6 +79,18 @@ def show(
                 ("ESTABLISHED", lambda s: utc(s["established_utc_us"])),
             ),
             msgspec.to_builtins(saved.sessions),
+        )
+    if saved.peers:
+        print()
+        print_table(
+            (
+                ("PEER", lambda p: p["name"]),
+                ("HOST NAME", lambda p: p["host_name"]),
+                ("RFC 4951", lambda p: "{successes} of {attempts}".format(**p["rfc4951"])),
+                ("SILENT", lambda p: "{successes} of {attempts}".format(**p["silent"])),
+                ("SEEN", lambda p: utc(p["seen_utc_us"])),
+            ),
+            msgspec.to_builtins(saved.peers),
         )
 
 

@@ -31,8 +31,7 @@ from holdfast.daemon.effects import (
 )
 from holdfast.dataplane.contract import CONTROL, BadEntry, DataPlane, Entry
 from holdfast.dataplane.inbox import Inbox
-from holdfast.records import EndpointRecord
-from holdfast.records.writes import Hint, Save, Write
+from holdfast.records.writes import Save, Write, never_waited_for
 from holdfast.state.errors import JournalError
 
 COMMIT_LIMIT: Duration = 500 * MILLISECOND
@@ -206,7 +205,7 @@ class Runner:
                 self._send(effect.lane, effect.data, effect.to)
             elif isinstance(effect, Persist):
                 self._writes.extend(effect.writes)
-                if _is_waited_for(effect.writes):
+                if not all(map(never_waited_for, effect.writes)):
                     held[effect.lane] = queue = []
                     self._barriers.append((effect.lane, queue))
             elif isinstance(effect, Unwant):
@@ -340,15 +339,6 @@ class Runner:
             "commit_failures": self.commit_failures,
             "lanes_waiting": len(self._held),
         }
-
-
-def _is_waited_for(writes: Sequence[Write]) -> bool:
-    """Hints and the endpoint's own record ride along; nobody waits for them."""
-    return any(
-        not isinstance(write, Hint)
-        and not (isinstance(write, Save) and isinstance(write.record, EndpointRecord))
-        for write in writes
-    )
 
 
 def _seconds(wait: Duration) -> float:

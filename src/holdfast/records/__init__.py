@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import msgspec
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record layouts below; the journal refuses a newer one and migrates an older one."""
 
 

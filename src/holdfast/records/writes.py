@@ -5,12 +5,13 @@ from typing import TypeAlias
 import msgspec
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records.ledger import PeerRecord
 
 
 class Save(msgspec.Struct, frozen=True, gc=False):
     """Write a record, replacing the one with the same identity."""
 
-    record: TunnelRecord | SessionRecord | EndpointRecord
+    record: TunnelRecord | SessionRecord | EndpointRecord | PeerRecord
 
 
 class ForgetTunnel(msgspec.Struct, frozen=True, gc=False):
@@ -40,4 +41,24 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
     nr: int
 
 
-Write: TypeAlias = Save | ForgetTunnel | ForgetSession | SetAside | Hint
+class ForgetPeer(msgspec.Struct, frozen=True, gc=False):
+    """Delete a peer's entry in the ledger."""
+
+    name: str
+    host_name: str
+
+
+class Alive(msgspec.Struct, frozen=True, gc=False):
+    """The node runs at this moment: how long an outage lasts is counted from the last of these. Never waited for."""
+
+    utc_us: int
+
+
+Write: TypeAlias = Save | ForgetTunnel | ForgetSession | ForgetPeer | SetAside | Hint | Alive
+
+
+def never_waited_for(write: object) -> bool:
+    """Whether a write may be late or lost: it rides along in the next commit, and holds back nothing."""
+    if isinstance(write, Save):
+        return isinstance(write.record, (EndpointRecord, PeerRecord))
+    return isinstance(write, (Hint, Alive, ForgetPeer))

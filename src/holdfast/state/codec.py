@@ -6,11 +6,13 @@ from typing import Final
 import msgspec
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records.ledger import PeerRecord
 
 encode: Final = msgspec.msgpack.Encoder().encode
 _decode_tunnel: Final = msgspec.msgpack.Decoder(TunnelRecord).decode
 _decode_session: Final = msgspec.msgpack.Decoder(SessionRecord).decode
 _decode_endpoint: Final = msgspec.msgpack.Decoder(EndpointRecord).decode
+_decode_peer: Final = msgspec.msgpack.Decoder(PeerRecord).decode
 
 _HIGHEST_ID: Final = {2: 0xFFFF, 3: 0xFFFFFFFF}
 """By protocol version (RFC 2661 3.1, RFC 3931 3.1)."""
@@ -75,6 +77,17 @@ def decode_endpoint(body: bytes) -> EndpointRecord:
         return _decode_endpoint(body)
     except (msgspec.DecodeError, TypeError) as error:
         raise Invalid(str(error)) from error
+
+
+def decode_peer(name: str, host_name: str, body: bytes) -> PeerRecord:
+    """The ledger's entry stored under that key. Raises Invalid."""
+    try:
+        record = _decode_peer(body)
+    except (msgspec.DecodeError, TypeError) as error:
+        raise Invalid(str(error)) from error
+    if record.key != (name, host_name):
+        raise Invalid(f"stored as peer {name!r} {host_name!r}, but says {record.key}")
+    return record
 
 
 def _is_address(text: str) -> bool:

@@ -9,7 +9,17 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, split_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, SetAside, Write
+from holdfast.records.ledger import PeerKey, PeerRecord
+from holdfast.records.writes import (
+    Alive,
+    ForgetPeer,
+    ForgetSession,
+    ForgetTunnel,
+    Hint,
+    Save,
+    SetAside,
+    Write,
+)
 from holdfast.state.codec import encode
 from holdfast.state.saved import Kind, Quarantined
 from holdfast.state.slots import Slots
@@ -25,7 +35,7 @@ MAX_ROWS: Final = 500
 class Group:
     """What a set of writes comes to."""
 
-    __slots__ = ("endpoint", "hints", "purged", "quarantined", "sessions", "tunnels")
+    __slots__ = ("alive", "endpoint", "hints", "peers", "purged", "quarantined", "sessions", "tunnels")
 
     def __init__(self) -> None:
         self.tunnels: dict[int, TunnelRecord | None] = {}
@@ -33,11 +43,20 @@ class Group:
         self.purged: set[int] = set()
         self.hints: dict[int, Hint] = {}
         self.endpoint: EndpointRecord | None = None
+        self.peers: dict[PeerKey, PeerRecord | None] = {}
+        self.alive: Alive | None = None
         self.quarantined: list[Quarantined] = []
 
     def __bool__(self) -> bool:
         return bool(
-            self.tunnels or self.sessions or self.purged or self.hints or self.endpoint or self.quarantined
+            self.tunnels
+            or self.sessions
+            or self.purged
+            or self.hints
+            or self.endpoint
+            or self.peers
+            or self.alive
+            or self.quarantined
         )
 
     def add(self, items: Iterable[Item]) -> None:
@@ -52,6 +71,10 @@ class Group:
                 self._session(tunnel_id, session_id, None)
             elif isinstance(item, ForgetTunnel):
                 self._forget_tunnel(item.tunnel_id)
+            elif isinstance(item, Alive):
+                self.alive = item
+            elif isinstance(item, ForgetPeer):
+                self.peers[item.name, item.host_name] = None
             elif isinstance(item, SetAside):
                 self.quarantined.append(_quarantined(item))
             else:
@@ -69,15 +92,19 @@ class Group:
         other.purged = set(self.purged)
         other.hints = dict(self.hints)
         other.endpoint = self.endpoint
+        other.peers = dict(self.peers)
+        other.alive = self.alive
         other.quarantined = list(self.quarantined)
         return other
 
-    def _save(self, record: TunnelRecord | SessionRecord | EndpointRecord) -> None:
+    def _save(self, record: TunnelRecord | SessionRecord | EndpointRecord | PeerRecord) -> None:
         if isinstance(record, SessionRecord):
             self._session(record.tunnel_id, record.local_id, record)
         elif isinstance(record, TunnelRecord):
             self.tunnels[record.local_id] = record
             self.hints.pop(record.local_id, None)  # the record has newer numbers of its own
+        elif isinstance(record, PeerRecord):
+            self.peers[record.key] = record
         else:
             self.endpoint = record
 
@@ -120,6 +147,13 @@ class Changes:
         hints: list[Value] = []
         for hint in group.hints.values():
             hints += (hint.tunnel_id, hint.acked, hint.nr)
+        peers: list[Value] = []
+        strangers: list[Value] = []
+        for key, peer in group.peers.items():
+            if peer is None:
+                strangers += key
+            else:
+                peers += (*key, encode(peer))
         self.statements: list[Statement] = [
             *quarantine,
             *_in_parts(_DELETE_SESSIONS, 1, deletions),
@@ -127,10 +161,15 @@ class Changes:
             *_in_parts(_PUT_TUNNELS, 4, tunnels),
             *_in_parts(_PUT_SESSIONS, 4, rows),
             *_in_parts(_PUT_HINTS, 3, hints),
+            *_in_parts(_DELETE_PEERS, 2, strangers),
+            *_in_parts(_PUT_PEERS, 3, peers),
         ]
         if group.endpoint is not None:
             self.statements.append((_PUT_ENDPOINT, (encode(group.endpoint),)))
+        if group.alive is not None:
+            self.statements.append((_PUT_ALIVE, (group.alive.utc_us,)))
         self.rows = len(deletions) + len(dead) + len(tunnels) // 4 + len(rows) // 4 + len(hints) // 3
+        self.rows += len(group.peers)
 
     def apply(self, slots: Slots) -> None:
         """The statements are committed: move the slots along."""
@@ -145,11 +184,14 @@ class Changes:
         if not group.quarantined:
             return iter(())
         rows: list[Value] = []
-        drop_endpoint: list[Statement] = []
+        drops: list[Statement] = []
+        unreadable: list[Value] = []
         for q in group.quarantined:
             rows += (q.kind.value, q.tunnel_id, q.session_id, q.reason, q.body)
             if q.kind is Kind.ENDPOINT:
-                drop_endpoint.append((_DELETE_ENDPOINT, ()))
+                drops.append((_DELETE_ENDPOINT, ()))
+            elif q.kind is Kind.PEER:
+                unreadable.append(q.slot)
             elif q.kind is Kind.SESSION:
                 if q.slot:
                     deletions.append(q.slot)
@@ -157,7 +199,8 @@ class Changes:
                     deletions.append(slot)
                     self._gone.append((q.tunnel_id, q.session_id))
                     self._vacated.add((q.tunnel_id, q.session_id))
-        return iter([*_in_parts(_PUT_QUARANTINE, 5, rows), *drop_endpoint])
+        drops += _in_parts(_DELETE_UNREADABLE_PEERS, 1, unreadable)
+        return iter([*_in_parts(_PUT_QUARANTINE, 5, rows), *drops])
 
     def _sessions(self, group: Group, slots: Slots, deletions: list[Value], rows: list[Value]) -> None:
         fresh = slots.next
@@ -200,6 +243,10 @@ _PUT_QUARANTINE: Final = (
 )
 _DELETE_SESSIONS: Final = ("DELETE FROM session WHERE slot IN (VALUES ", ")")
 _DELETE_TUNNELS: Final = ("DELETE FROM tunnel WHERE tunnel_id IN (VALUES ", ")")
+_PUT_PEERS: Final = ("INSERT OR REPLACE INTO peer (name, host_name, body) VALUES ", "")
+_DELETE_PEERS: Final = ("DELETE FROM peer WHERE (name, host_name) IN (VALUES ", ")")
+_DELETE_UNREADABLE_PEERS: Final = ("DELETE FROM peer WHERE rowid IN (VALUES ", ")")
+_PUT_ALIVE: Final = "INSERT OR REPLACE INTO alive (id, utc_us) VALUES (1, ?)"
 _PUT_ENDPOINT: Final = "INSERT OR REPLACE INTO endpoint (id, body) VALUES (1, ?)"
 _DELETE_ENDPOINT: Final = "DELETE FROM endpoint"
 

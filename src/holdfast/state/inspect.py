@@ -98,13 +98,17 @@ def export(path: Path, *, secrets: bool = False) -> Iterator[bytes]:
     """
     view = show(path, secrets=secrets)
     saved = view.saved
-    yield _to_json({"kind": "journal", "path": view.path, "schema": view.schema})
+    yield _to_json(
+        {"kind": "journal", "path": view.path, "schema": view.schema, "alive_utc_us": saved.alive_utc_us}
+    )
     if saved.endpoint is not None:
         yield _line(Kind.ENDPOINT, saved.endpoint)
     for tunnel in saved.tunnels:
         yield _line(Kind.TUNNEL, tunnel)
     for session in saved.sessions:
         yield _line(Kind.SESSION, session)
+    for peer in saved.peers:
+        yield _line(Kind.PEER, peer)
     for record in saved.quarantined:
         yield _to_json({"kind": "quarantined", "record": record})
 
@@ -116,6 +120,8 @@ def without_secrets(saved: Saved) -> Saved:
         sessions=saved.sessions,
         endpoint=saved.endpoint,
         quarantined=[_without_body(record) for record in saved.quarantined],
+        peers=saved.peers,
+        alive_utc_us=saved.alive_utc_us,
     )
 
 

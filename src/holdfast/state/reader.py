@@ -5,7 +5,8 @@ import sqlite3
 import msgspec
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
-from holdfast.state.codec import Invalid, decode_endpoint, decode_session, decode_tunnel
+from holdfast.records.ledger import PeerRecord
+from holdfast.state.codec import Invalid, decode_endpoint, decode_peer, decode_session, decode_tunnel
 from holdfast.state.saved import Kind, Quarantined, Saved
 from holdfast.state.slots import Slots
 
@@ -38,6 +39,8 @@ def _read(connection: sqlite3.Connection) -> Image:
         tunnels=list(tunnels.values()),
         sessions=_sessions(connection, tunnels, slots, rejected),
         endpoint=_endpoint(connection, rejected),
+        peers=_peers(connection, rejected),
+        alive_utc_us=_alive_utc_us(connection),
         quarantined=[*_quarantined(connection), *rejected],
     )
     return Image(saved, rejected, slots)
@@ -94,6 +97,22 @@ def _endpoint(connection: sqlite3.Connection, rejected: list[Quarantined]) -> En
         except Invalid as error:
             rejected.append(Quarantined(kind=Kind.ENDPOINT, reason=str(error), body=_raw(body)))
     return None
+
+
+def _peers(connection: sqlite3.Connection, rejected: list[Quarantined]) -> list[PeerRecord]:
+    peers: list[PeerRecord] = []
+    for row, name, host_name, body in connection.execute("SELECT rowid, name, host_name, body FROM peer"):
+        try:
+            peers.append(decode_peer(name, host_name, body))
+        except Invalid as error:
+            rejected.append(Quarantined(kind=Kind.PEER, reason=str(error), body=_raw(body), slot=row))
+    return peers
+
+
+def _alive_utc_us(connection: sqlite3.Connection) -> int:
+    for (utc_us,) in connection.execute("SELECT utc_us FROM alive"):
+        return _id(utc_us)
+    return 0
 
 
 def _quarantined(connection: sqlite3.Connection) -> list[Quarantined]:

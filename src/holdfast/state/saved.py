@@ -5,6 +5,7 @@ from enum import Enum
 import msgspec
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records.ledger import PeerRecord
 
 
 class Kind(Enum):
@@ -13,6 +14,7 @@ class Kind(Enum):
     TUNNEL = "tunnel"
     SESSION = "session"
     ENDPOINT = "endpoint"
+    PEER = "peer"
     UNKNOWN = "unknown"
 
     @classmethod
@@ -36,9 +38,14 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """Every record that validates, and those that do not. Each session's tunnel is among `tunnels`."""
+    """Every record that validates, and those that do not. Each session's tunnel is among `tunnels`.
+
+    `alive_utc_us` is when the node that wrote the journal is last known to have run, 0 if that is not known.
+    """
 
     tunnels: list[TunnelRecord] = []
     sessions: list[SessionRecord] = []
     endpoint: EndpointRecord | None = None
     quarantined: list[Quarantined] = []
+    peers: list[PeerRecord] = []
+    alive_utc_us: int = 0

@@ -21,17 +21,29 @@ from holdfast.state.errors import Fault, JournalDamaged, JournalError, JournalNe
 APPLICATION_ID: Final = 0x68666A6C
 """`hfjl` in the file's header: tells a journal from other SQLite files."""
 
+_LEDGER: Final = (
+    "CREATE TABLE peer (name TEXT, host_name TEXT, body BLOB, UNIQUE (name, host_name))",
+    "CREATE TABLE alive (id INTEGER PRIMARY KEY, utc_us INTEGER)",
+)
+
 LAYOUT: Final = (
     "CREATE TABLE tunnel (tunnel_id INTEGER PRIMARY KEY, acked INTEGER, nr INTEGER, body BLOB)",
     "CREATE TABLE session (slot INTEGER PRIMARY KEY, tunnel_id INTEGER, session_id INTEGER, body BLOB)",
     "CREATE TABLE endpoint (id INTEGER PRIMARY KEY, body BLOB)",
     "CREATE TABLE quarantine (kind TEXT, tunnel_id INTEGER, session_id INTEGER, reason TEXT, body BLOB)",
     "CREATE TABLE probe (id INTEGER PRIMARY KEY, filler BLOB)",
+    *_LEDGER,
 )
 
 Step: TypeAlias = Callable[[sqlite3.Connection], None]
 
-MIGRATIONS: Final[Mapping[int, Step]] = {}
+
+def _add_ledger(connection: sqlite3.Connection) -> None:
+    for statement in _LEDGER:
+        connection.execute(statement)
+
+
+MIGRATIONS: Final[Mapping[int, Step]] = {1: _add_ledger}
 """By schema number: what turns a file of that schema into the next. Runs inside a transaction."""
 
 

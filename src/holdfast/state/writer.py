@@ -17,8 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from holdfast.records import EndpointRecord
-from holdfast.records.writes import Hint, Save
+from holdfast.records.writes import never_waited_for
 from holdfast.state.copier import Copier
 from holdfast.state.database import Synchronous, connect, identity, with_companions
 from holdfast.state.errors import Fault, JournalDamaged, JournalError, journal_error
@@ -64,11 +63,7 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
         """Whether a later commit will do."""
         if self.done is None:
             return True
-        return bool(self.items) and all(_is_never_waited_for(item) for item in self.items)
-
-
-def _is_never_waited_for(item: Item) -> bool:
-    return isinstance(item, Hint) or (isinstance(item, Save) and isinstance(item.record, EndpointRecord))
+        return bool(self.items) and all(never_waited_for(item) for item in self.items)
 
 
 CHECKPOINT_ROWS: Final = 4000

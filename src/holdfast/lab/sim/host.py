@@ -16,7 +16,8 @@ from holdfast.core.clock import Instant
 from holdfast.lab.sim.machine import Machine, Pairing, pairing
 from holdfast.protocol.effects import Address, Effect, Persist, Recovery, RecoveryPhase, Send
 from holdfast.records import EndpointRecord, SessionRecord, Side, TunnelRecord, session_key, split_key
-from holdfast.records.writes import ForgetSession, ForgetTunnel, Hint, Save, Write
+from holdfast.records.ledger import PeerKey, PeerRecord
+from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Save, Write
 from holdfast.state.saved import Saved
 
 Commit = Callable[[], None]
@@ -79,13 +80,21 @@ class Disk:
         self.tunnels: dict[int, TunnelRecord] = {}
         self.sessions: dict[int, SessionRecord] = {}
         self.endpoint: EndpointRecord | None = None
+        self.peers: dict[PeerKey, PeerRecord] = {}
+        self.alive_utc_us = 0
         self.ever: set[tuple[int, ...]] = set()
         """The ids of every record there has been: of a tunnel both its own, of a session its tunnel's and both."""
 
     def saved(self) -> Saved:
         """What a journal would load. A session without its tunnel has no place in it."""
         sessions = [s for s in self.sessions.values() if s.tunnel_id in self.tunnels]
-        return Saved(tunnels=list(self.tunnels.values()), sessions=sessions, endpoint=self.endpoint)
+        return Saved(
+            tunnels=list(self.tunnels.values()),
+            sessions=sessions,
+            endpoint=self.endpoint,
+            peers=list(self.peers.values()),
+            alive_utc_us=self.alive_utc_us,
+        )
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Make writes durable."""
@@ -99,6 +108,12 @@ class Disk:
                     self.ever.add((record.tunnel_id, record.local_id, record.peer_id))
                 case Save(EndpointRecord() as record):
                     self.endpoint = record
+                case Save(PeerRecord() as record):
+                    self.peers[record.key] = record
+                case ForgetPeer(name, host_name):
+                    self.peers.pop((name, host_name), None)
+                case Alive(utc_us):
+                    self.alive_utc_us = utc_us
                 case ForgetTunnel(tunnel_id):
                     self.tunnels.pop(tunnel_id, None)
                     for key in [k for k in self.sessions if split_key(k)[0] == tunnel_id]:
