@@ -42,6 +42,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     `address`: the subscriber's, a dotted quad. `mtu`: the largest IP packet for the session (the MRU the peer
     takes). `acfc`, `pfc`: the peer takes frames without address and control, with a one-octet protocol (RFC
     1661 6.5, 6.6). `with_length`, `sequenced`: data headers carry Length, or Ns and Nr (RFC 2661 3.1).
+
+    What only a plane in the kernel needs: `local`, the address and port that the peer knows us by; `echo`: LCP is
+    open, the plane may answer Echo-Requests with our `magic` (0 if none was agreed); `prefix`: the subscriber's IPv6
+    network, "" for none.
     """
 
     key: int
@@ -57,6 +61,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     pfc: bool = False
     with_length: bool = False
     sequenced: bool = False
+    local: Address = ("", 0)
+    echo: bool = False
+    magic: int = 0
+    prefix: str = ""
 
 
 class Verdict(IntEnum):
@@ -88,6 +96,10 @@ class Verdict(IntEnum):
     """Larger than the session takes, and not to be fragmented: answered with ICMP (RFC 1191), or dropped."""
     TX_REFUSED = 12
     """Dropped: the UDP socket did not take it."""
+    RX_ECHO = 13
+    """An LCP Echo-Request, answered by the plane itself."""
+    RX_UNHEARD = 14
+    """Dropped: for the control plane, whose socket is closed. The peer must not hear so by ICMP."""
 
 
 class BadEntry(LocalError):
