@@ -11,6 +11,7 @@ $(STAMP): pyproject.toml requirements.lock scripts/setup
 
 # A restart is timed from exec: byte code must be there, whatever PYTHONDONTWRITEBYTECODE says.
 compiled: $(STAMP)
+	@./scripts/build-bpf
 	@$(PY) -m compileall -q src
 
 demo: compiled
@@ -40,4 +41,4 @@ bench: compiled
 	./scripts/privileged $(PY) -m holdfast.lab.bench
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info src/*.egg-info src/holdfast/dataplane/ebpf/*.bpf.o*
