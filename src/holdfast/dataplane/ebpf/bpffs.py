@@ -96,5 +96,3 @@ def is_private(directory: str, proc: Path = Path("/proc")) -> bool:
     except OSError:
         return False
     return not any(line.split()[4] == os.path.realpath(directory) for line in mounts)
-
-
