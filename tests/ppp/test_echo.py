@@ -166,3 +166,30 @@ def test_K_7_a_held_link_is_not_ended_by_stray_magic() -> None:
     for _ in range(100):
         assert s.receive(lcp(9, 1, b"\1\2\3\4"), at(1)) == []
     assert s.opened
+
+
+def test_a_link_can_be_asked_out_of_turn_and_tells_whether_anything_came() -> None:
+    s, c = opened()
+    assert s.record is not None
+    restored = Link.restore(SERVER, s.record, lambda n: bytes(n), at(0))
+    assert not restored.heard
+    [echo] = sent(restored.ask(at(1)))
+    assert restored.deadline == at(11)
+    assert not restored.heard
+    [reply] = sent(c.receive(echo, at(1)))
+    restored.receive(reply, at(1))
+    assert restored.heard
+    assert restored.unanswered == 0
+
+
+def test_P_10_a_stray_magic_is_no_sign_of_life() -> None:
+    s, _ = opened()
+    assert s.record is not None
+    restored = Link.restore(SERVER, s.record, lambda n: bytes(n), at(0))
+    restored.receive(lcp(10, 1, b"\1\2\3\4"), at(1))
+    assert not restored.heard
+
+
+def test_a_link_that_is_not_open_is_not_asked() -> None:
+    link, _ = reached(Phase.ESTABLISH)
+    assert link.ask(at(1)) == []

@@ -1,19 +1,29 @@
 """Silent resynchronisation: restarts in front of a peer that knows nothing of RFC 4951."""
 
+from collections import Counter as TallyOf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.core import seq
 from holdfast.core.clock import SECOND
-from holdfast.protocol import resync
-from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase, SessionDown, SessionUp, TunnelDown
+from holdfast.protocol import pace, resync
+from holdfast.protocol.effects import (
+    Address,
+    Cause,
+    Recovery,
+    RecoveryPhase,
+    SessionDown,
+    SessionUp,
+    TunnelDown,
+)
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import FailoverSettings, Method
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import parse_control
 from holdfast.wire.messages import decode
-from protocol.pair import Pair, Side
+from protocol.pair import LAC_ADDRESS, Pair, Side
 
 NONE = FailoverSettings(advertise=False, method=Method.AUTO)
 numbers = st.integers(0, 0xFFFF)
@@ -306,3 +316,40 @@ def test_a_tunnel_that_is_cleared_while_it_probes_is_over() -> None:
     assert phases(pair.lns) == [RecoveryPhase.STARTED]
     assert not pair.lns.endpoint.tunnels
     assert not pair.lns.tunnels
+
+
+def test_the_recoveries_of_many_tunnels_are_paced() -> None:
+    pair = Pair(lns_failover=NONE, lac_failover=NONE)
+    for _ in range(100):
+        pair.connect()
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    begun: TallyOf[int] = TallyOf()
+
+    def count(data: bytes, to: Address) -> bool:
+        begun[pair.now // pace.TICK] += to == LAC_ADDRESS and len(data) > 12
+        return False
+
+    pair.lose = count
+    pair.lns.news.clear()
+    started = pair.now
+    pair.restart(pair.lns)
+    assert begun.total() == pace.RECOVERIES_PER_TICK
+    pair.run(1)
+    recovered = phases(pair.lns).count(RecoveryPhase.CONFIRMED)
+    assert recovered == begun.total() == 100
+    assert max(begun.values()) == pace.RECOVERIES_PER_TICK
+    assert max(begun) - started // pace.TICK < 100 // pace.RECOVERIES_PER_TICK
+
+
+def test_a_tunnel_that_waits_for_its_turn_is_recovered_by_whatever_its_peer_says() -> None:
+    pair = Pair(lns_failover=NONE, lac_failover=NONE)
+    tunnels = [pair.connect() for _ in range(pace.RECOVERIES_PER_TICK + 1)]
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    pair.lns.news.clear()
+    pair.restart(pair.lns)
+    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK
+    for tunnel_id in tunnels:
+        pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel_id, pair.now))
+    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK + 1

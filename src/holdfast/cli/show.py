@@ -62,6 +62,9 @@ RECOVERIES: Sequence[Column] = (
     ("SYNCHRONISED ms", field("synchronised_ms")),
     ("SESSIONS", field("sessions")),
     ("STALE", field("stale_cleared")),
+    ("PROOF", field("proof")),
+    ("PROVED", field("proved")),
+    ("SILENT", field("silent_cleared")),
     ("REASON", field("reason")),
 )
 

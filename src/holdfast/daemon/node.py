@@ -34,6 +34,7 @@ from holdfast.daemon.identity import INTERVAL as ENDPOINT_INTERVAL
 from holdfast.daemon.identity import Identity
 from holdfast.daemon.lac import Lac
 from holdfast.daemon.line import Line
+from holdfast.daemon.proofs import NO_ANSWER, Proofs, Turn
 from holdfast.daemon.recoveries import Recoveries
 from holdfast.daemon.settings import endpoint_settings, local_aaa, peer_finder, server_config
 from holdfast.dataplane.contract import Entry
@@ -72,6 +73,7 @@ class Node:
         self.aaa = local_aaa(config)
         self.lines: dict[int, Line] = {}
         self.recoveries = Recoveries(utc_us)
+        self.proofs = Proofs()
         self.lac = Lac(config, self.endpoint, random)
         self.dialler = self.lac.dialler
         self._random = random
@@ -130,6 +132,8 @@ class Node:
             self.endpoint.ctx.count(Counter.RX_WRONG_SOURCE)
         else:
             self._guarded(line, line.link.receive, payload, now, out)
+            if self.proofs.waiting and line.link.heard:
+                self.proofs.heard(key, now, out)
             if self.dialler.pending:
                 self._dial(now, out)
         return out
@@ -144,6 +148,8 @@ class Node:
             line = self.lines.get(key)
             if line is not None:
                 self._line_timer(line, now, out)
+        for line, turn in self.proofs.take(self.lines, now):
+            self._prove(line, turn, now, out)
         if self._endpoint_at is not None and self._endpoint_at <= now:
             self._endpoint_at = now + ENDPOINT_INTERVAL
             self._identity.save(out)
@@ -158,7 +164,8 @@ class Node:
         """When `timer` wants to be called next."""
         earliest = self.endpoint.deadline()
         hint_at = self._hint_at if self.endpoint.ctx.hints else None
-        for at in (self._deadlines.next(), self._endpoint_at, self.dialler.deadline(), hint_at):
+        machines = (self._deadlines.next(), self.dialler.deadline(), self.proofs.deadline())
+        for at in (*machines, self._endpoint_at, hint_at):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -321,6 +328,8 @@ class Node:
             fields["user"] = line.user
             fields["address"] = line.address
             self._deadlines.set(key, None)
+            lost = down.cause is l2tp.Cause.LOCAL and down.result == Cdn.LOSS_OF_CARRIER
+            self.proofs.over(key, silent=lost and not line.link.heard, now=now, out=out)
             line.link.down()
             if line.wanted:
                 out.append(Unwant(key, key))
@@ -334,6 +343,7 @@ class Node:
     def _tunnel_down(self, down: l2tp.TunnelDown, now: Instant, out: list[Effect]) -> None:
         self.dialler.tunnel_down(down.peer_name, down.tunnel_id, now)
         self.recoveries.forget(down.tunnel_id)
+        self.proofs.forget(down.tunnel_id)
         fields: dict[str, object] = {
             "tunnel": down.tunnel_id,
             "peer": down.peer_name,
@@ -354,7 +364,7 @@ class Node:
 
     def _recovery(self, news: l2tp.Recovery, now: Instant, out: list[Effect]) -> None:
         tunnel = self.endpoint.tunnels.get(news.tunnel_id)
-        self.recoveries.note(news, tunnel, now)
+        state = self.recoveries.note(news, tunnel, now)
         fields: dict[str, object] = {
             "tunnel": news.tunnel_id,
             "peer": news.peer_name,
@@ -371,7 +381,11 @@ class Node:
             else "recovery." + news.phase.value
         )
         out.append(Log(name, fields, WARNING if failed else INFO))
-        if news.phase is l2tp.RecoveryPhase.SYNCHRONISED:
+        synchronised = news.phase is l2tp.RecoveryPhase.SYNCHRONISED
+        speaks = news.role == SILENT and news.phase is l2tp.RecoveryPhase.CONFIRMED
+        if synchronised or speaks:
+            state.proof = self.proofs.begin(news.tunnel_id, self.lines, now, out) or state.proof
+        if synchronised:
             self._synchronised(news.tunnel_id, out)
 
     def _synchronised(self, tunnel_id: int, out: list[Effect]) -> None:
@@ -380,6 +394,7 @@ class Node:
             self._unsynchronised.discard(tunnel_id)
             if not self._unsynchronised:
                 out.append(Log("node.synchronised", {"tunnels": len(self.endpoint.ctx.established())}))
+                self.proofs.complete(out)
 
     # PPP.
 
@@ -426,6 +441,15 @@ class Node:
             self._follow(line, link.timer(now), now, out)
         except Exception as e:  # noqa: BLE001  # as in _guarded
             self._line_fault(line, e, now, out)
+
+    def _prove(self, line: Line, turn: Turn, now: Instant, out: list[Effect]) -> None:
+        """Ask a recovered session for a sign of life, and its peer too; or end it, because none has come."""
+        if turn is Turn.END:
+            self._finished(line, links.Finished(links.Cause.ECHO_TIMEOUT, NO_ANSWER), now, out)
+            return
+        if line.link.unanswered:
+            self._absorb(self.endpoint.probe(line.tunnel_id, now), now, out)
+        self._follow(line, line.link.ask(now), now, out)
 
     def _follow(self, line: Line, effects: list[links.Effect], now: Instant, out: list[Effect]) -> None:
         """Carry out what a link wants, and note its next deadline."""
@@ -562,6 +586,7 @@ class Node:
         ):
             self._orphans.append(key)
         self.lines[key] = line
+        self.proofs.expect(line)
         line.deadline = link.deadline
         self._deadlines.set(key, line.deadline)
         out.append(Want(key, entry))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from holdfast.core.clock import MILLISECOND, Instant
+from holdfast.daemon.proofs import Proof
 from holdfast.daemon.views import RecoveryView
 from holdfast.protocol.effects import Recovery, RecoveryPhase
 from holdfast.protocol.silent import ROLE as SILENT
@@ -30,6 +31,7 @@ class RecoveryState(msgspec.Struct, gc=False, kw_only=True):
     stale_cleared: int = 0
     attempts: int = 1
     reason: str = ""
+    proof: Proof | None = None
 
 
 class Recoveries:
@@ -87,6 +89,7 @@ class Recoveries:
     def views(self) -> Iterator[RecoveryView]:
         """For `show recoveries`, those that are over first."""
         for state in (*self._over, *self._running.values()):
+            proof = state.proof
             yield RecoveryView(
                 tunnel_id=state.tunnel_id,
                 peer_name=state.peer_name,
@@ -100,4 +103,9 @@ class Recoveries:
                 stale_cleared=state.stale_cleared,
                 attempts=state.attempts,
                 reason=state.reason,
+                proof=proof.state if proof is not None else "",
+                proved=proof.proved if proof is not None else 0,
+                silent_cleared=proof.silent if proof is not None else 0,
+                unproved=proof.pending if proof is not None else 0,
+                proved_ms=proof.took_ms if proof is not None else 0,
             )

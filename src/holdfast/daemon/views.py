@@ -111,7 +111,9 @@ class SubscriberView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A recovery of one tunnel, running or done.
 
-    `role` is "recovery-endpoint" (we restarted) or "remote-endpoint" (the peer did).
+    `role` is "recovery-endpoint" or "silent" (we restarted), or "remote-endpoint" (the peer did). `proof` tells how far
+    its sessions have been shown to forward: "pending", "done", "off" (no LCP echoes), or "" where nobody asks;
+    `silent_cleared` were ended because they did not answer, `unproved` have not answered yet.
     """
 
     tunnel_id: int
@@ -126,3 +128,8 @@ class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     stale_cleared: int = 0
     attempts: int = 1
     reason: str = ""
+    proof: str = ""
+    proved: int = 0
+    silent_cleared: int = 0
+    unproved: int = 0
+    proved_ms: int = 0

@@ -80,6 +80,7 @@ class Link:
         "_random",
         "config",
         "deadline",
+        "heard",
         "opened",
         "phase",
         "record",
@@ -93,6 +94,8 @@ class Link:
         """Whether IP packets may flow."""
         self.deadline: Instant | None = None
         """When `timer` wants to be called; a later one may be found there, an earlier one never."""
+        self.heard = False
+        """Whether anything has come from the peer since this object was made or restored."""
         self.phase = Phase.DEAD
         self._random = random
         self._identifier = 0
@@ -195,10 +198,18 @@ class Link:
 
     def activity(self, now: Instant) -> None:
         """The peer is alive: it sent data."""
+        self.heard = True
         if self.opened:
             self._missed = 0
             if self.config.echo_interval:
                 self.deadline = now + self.config.echo_interval
+
+    def ask(self, now: Instant) -> list[Effect]:
+        """Ask an open link's peer for a sign of life out of turn; the next scheduled request is put off."""
+        out: list[Effect] = []
+        if self.opened:
+            self._request_echo(now, out)
+        return out
 
     def hold(self, on: bool) -> None:
         """Suspend the verdict on a silent peer while the tunnel itself is in doubt (K-7)."""
@@ -550,6 +561,9 @@ class Link:
         if self._missed >= self.config.echo_failures and not self._holding:
             self._finish(Cause.ECHO_TIMEOUT, "", out)
             return
+        self._request_echo(now, out)
+
+    def _request_echo(self, now: Instant, out: list[Effect]) -> None:
         self._missed += 1
         self.deadline = now + self.config.echo_interval
         magic = self._local.magic.to_bytes(4, "big")

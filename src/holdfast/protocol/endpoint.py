@@ -17,6 +17,7 @@ from holdfast.protocol import (
     calls,
     closing,
     handshake,
+    pace,
     recovery,
     recovery_endpoint,
     remote_endpoint,
@@ -487,9 +488,11 @@ class Endpoint:
     def recover(self, now: Instant) -> list[Effect]:
         """Begin to recover every restored tunnel by the method that suits its peer. Call it in the turn of `restore`."""
         ctx = self.ctx
+        turn = 0
         for tunnel in ctx.established():
             if recovery.choose(ctx, tunnel) is Method.SILENT:
-                silent.begin(ctx, tunnel, now)
+                silent.begin(ctx, tunnel, now, wait=pace.offset(turn, pace.RECOVERIES_PER_TICK))
+                turn += 1
             else:
                 recovery_endpoint.begin(ctx, tunnel, now)
             ctx.flush(tunnel)

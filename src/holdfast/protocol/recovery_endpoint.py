@@ -251,7 +251,7 @@ def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Insta
     old.own_recovery = None
     ctx.recovering.discard(old.local_id)
     ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
-    silent.begin(ctx, old, now, ctx.settings.failover.silent_patience)
+    silent.begin(ctx, old, now, patience=ctx.settings.failover.silent_patience)
     ctx.flush(old)
 
 

@@ -72,9 +72,9 @@ class Verdict(IntEnum):
     IN_STEP = 2
 
 
-def begin(acked: int, nr: int, now: Instant, patience: Duration = PATIENCE) -> Resync:
-    """A tunnel has just been loaded from its record; probe at once."""
-    return Resync(acked=acked, nr=nr, give_up_at=now + patience, probe_at=now)
+def begin(acked: int, nr: int, at: Instant, patience: Duration = PATIENCE) -> Resync:
+    """A tunnel has just been loaded from its record; the first probe goes out `at` its turn."""
+    return Resync(acked=acked, nr=nr, give_up_at=at + patience, probe_at=at)
 
 
 def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:

@@ -15,10 +15,17 @@ from holdfast.protocol.tunnel import Tunnel
 ROLE = "silent"
 
 
-def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.PATIENCE) -> None:
-    """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe."""
+def begin(
+    ctx: Context,
+    old: Tunnel,
+    now: Instant,
+    *,
+    wait: Duration = 0,
+    patience: Duration = resync.PATIENCE,
+) -> None:
+    """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe, after its `wait`."""
     channel = old.channel
-    old.resync = resync.begin(channel.acked, channel.nr, now, patience)
+    old.resync = resync.begin(channel.acked, channel.nr, now + wait, patience)
     old.hello_at = None
     channel.held = True
     ctx.count(Counter.RECOVERIES_STARTED)

@@ -1,0 +1,23 @@
+"""How fast a node may speak because of its own restart: the one rule, for every tunnel and session together.
+
+Time is cut into ticks; per tick at most so many recoveries begin and so many sessions are asked for a sign of life.
+A first probe and its answer are two datagrams, so 1,000 silent peers cost 2,000 of them in half a second. (RFC 4951
+recoveries are bounded by how many run at once: `FailoverSettings.parallel`.)
+"""
+
+from typing import Final
+
+from holdfast.core.clock import MILLISECOND, Duration
+
+TICK: Final[Duration] = 10 * MILLISECOND
+
+RECOVERIES_PER_TICK: Final = 20
+"""Silent resynchronisations begun: 2,000 in a second. All of them probe well within the patience of any peer."""
+
+ECHOES_PER_TICK: Final = 10
+"""Sessions asked whether they forward: 1,000 in a second, a tenth of one core at most, beside the traffic."""
+
+
+def offset(turn: int, per_tick: int) -> Duration:
+    """How long number `turn` (from 0) waits when `per_tick` may go at a time."""
+    return turn // per_tick * TICK
