@@ -142,6 +142,30 @@ def test_T_23_a_purged_set_up_is_tried_again_at_once_with_another_id() -> None:
     assert network.lac.node.lines[second].link.opened
 
 
+@pytest.mark.parametrize("who", ["lns", "lac"])
+def test_a_set_up_lost_in_a_silent_restart_is_left_nowhere_and_tried_again(who: str) -> None:
+    silent = "[failover]\nadvertise = false\n"
+    network = Network(sessions=3, tunnels=1, lns_extra=silent, lac_extra=silent)
+    network.lose = lambda source, data: not data[0] & 0x80 and b"\xc2\x23\x03" in data  # no CHAP Success
+    network.start(network.lns, network.lac)
+    network.run(2)
+    killed = getattr(network, who)
+    other = network.lac if who == "lns" else network.lns
+    half_made = set(other.node.lines)
+    assert len(half_made) == 3
+    assert not killed.sessions
+    network.lose = lambda source, data: False
+    network.kill(killed)
+    network.run(1)
+    network.start(killed)
+    network.run(30)
+    assert not half_made & set(other.node.lines)
+    assert {s.local_id for s in network.lns.sessions.values()} == {
+        s.peer_id for s in network.lac.sessions.values()
+    }
+    assert len(network.lns.plane) == len(network.lac.plane) == 3
+
+
 def test_K_12_an_address_is_free_only_after_its_record_is_gone() -> None:
     network = Network(sessions=1)
     network.up()

@@ -35,6 +35,7 @@ class Counter(Enum):
     RECOVERY_REFUSED = "recovery attempts of peers refused"
     RECOVERY_BAD_ANSWER = "answers to a recovery that did not verify"
     STALE_CLEARED = "sessions cleared because the peer did not hold them"
+    ORPHANS_ENDED = "calls lost in a restart and ended at the peer that still held them"
     FSR_CONTRADICTS = "session answers that contradict the pairing held here"
     PPP_AUTH_FAILED = "subscribers that failed authentication"
     MACHINE_FAULT = "internal errors that ended a session or a tunnel"

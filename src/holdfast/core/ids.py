@@ -51,6 +51,10 @@ class IdPool:
         """Recently freed ids, oldest first."""
         return list(self._recent or ())
 
+    def freed_recently(self, i: int) -> bool:
+        """Whether `i` is among the remembered ids."""
+        return self._recent_set is not None and i in self._recent_set
+
     def allocate(self) -> int:
         """A fresh id. Raises IdsExhausted."""
         used, recent = self._used, self._recent_set or ()

@@ -127,7 +127,7 @@ class Node:
         out: list[Effect] = []
         line = self.lines.get(key)
         if line is None:
-            self.endpoint.ctx.count(Counter.RX_UNKNOWN_SESSION)
+            self._absorb(self.endpoint.stray_frame(*split_key(key), source, now), now, out)
         elif source != line.tunnel.peer_address:
             self.endpoint.ctx.count(Counter.RX_WRONG_SOURCE)
         else:

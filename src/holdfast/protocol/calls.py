@@ -7,6 +7,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.counters import Counter
 from holdfast.core.errors import LocalError
 from holdfast.core.ids import IdsExhausted
+from holdfast.protocol import orphans
 from holdfast.protocol.closing import disconnect, drop_session, send_cdn
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Cause, SessionUp
@@ -120,6 +121,7 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     if session is None:
         if tunnel.side is Side.LNS:
             raise PeerError(Cdn.GENERAL_ERROR, General.INVALID_SESSION, "ICRP without a call")
+        orphans.named(ctx, tunnel, session_id, now, msg.get(ASSIGNED_SESSION_ID) or 0)
         return
     peer_id = msg.need(ASSIGNED_SESSION_ID)
     session.step(SessionInput.ICRP)
@@ -144,10 +146,11 @@ def iccn_left(ctx: Context, tunnel: Tunnel) -> None:
                 _announce(ctx, tunnel, session)
 
 
-def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, _: Instant) -> None:
+def on_iccn(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: Instant) -> None:
     """LNS: the call is connected."""
     session = _need(ctx, tunnel, session_id)
     if session is None:
+        orphans.named(ctx, tunnel, session_id, now)
         return
     if session.state is SessionState.WAIT_REPLY:
         drop_session(ctx, tunnel, session, Cause.PEER_FAULT, text="ICCN in answer to an ICRQ")

@@ -10,6 +10,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.counters import Counter
 from holdfast.core.deadlines import Deadlines
 from holdfast.core.ids import IdPool, RandomBytes
+from holdfast.protocol import pace
 from holdfast.protocol.channel import ControlChannel
 from holdfast.protocol.effects import Address, Effect, Send, Trace
 from holdfast.protocol.limits import TokenBucket
@@ -40,6 +41,7 @@ class Context:
         "half_open",
         "hints",
         "opening",
+        "orphan_limit",
         "random",
         "recovering",
         "recovery_queue",
@@ -80,6 +82,7 @@ class Context:
         self.recovering: set[int] = set()
         self.recovery_queue: list[int] = []
         self.recovery_tunnels = 0
+        self.orphan_limit = TokenBucket(pace.ORPHANS_PER_SECOND)
 
     def emit(self, effect: Effect) -> None:
         """Append an effect of the input in progress."""

@@ -17,6 +17,7 @@ from holdfast.protocol import (
     calls,
     closing,
     handshake,
+    orphans,
     pace,
     recovery,
     recovery_endpoint,
@@ -217,6 +218,8 @@ class Endpoint:
                 handler(ctx, tunnel, session_id, msg, now)
             else:
                 self._process_tunnel_message(tunnel, msg, now)
+                if msg.type in IGNORED:
+                    orphans.named(ctx, tunnel, session_id, now)
         except Malformed as e:
             ctx.count(Counter.RX_MALFORMED)
             closing.stop(
@@ -580,6 +583,16 @@ class Endpoint:
         if tunnel is not None:
             _hello(tunnel, now)
             self.ctx.flush(tunnel)
+        return self._take()
+
+    def stray_frame(self, tunnel_id: int, session_id: int, source: Address, now: Instant) -> list[Effect]:
+        """A PPP frame for a session that does not exist: the peer may hold a call that was lost in our restart."""
+        ctx = self.ctx
+        tunnel = ctx.tunnels.get(tunnel_id)
+        ctx.count(Counter.RX_UNKNOWN_SESSION)
+        if tunnel is not None and source == tunnel.peer_address:
+            orphans.named(ctx, tunnel, session_id, now)
+            ctx.flush(tunnel)
         return self._take()
 
     def take_hints(self) -> tuple[Hint, ...]:

@@ -21,3 +21,10 @@ ECHOES_PER_TICK: Final = 10
 def offset(turn: int, per_tick: int) -> Duration:
     """How long number `turn` (from 0) waits when `per_tick` may go at a time."""
     return turn // per_tick * TICK
+
+
+ORPHANS_PER_SECOND: Final = 100
+"""Calls lost in the restart that are ended at their peers; a peer names such a call again after a while."""
+
+ORPHANS_PER_TUNNEL: Final = 10
+"""The same for one tunnel, in a second."""

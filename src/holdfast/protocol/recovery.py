@@ -45,6 +45,7 @@ def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:
     old.hello_at = ctx.next_hello(now)
     old.sync = None
     old.resync = None
+    old.orphans = None
     for session in old.sessions.values():
         session.queries = 0
         session.requeried = False

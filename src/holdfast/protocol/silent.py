@@ -7,7 +7,7 @@ since the peer knows of no failure. What it sent while we were away comes by its
 from holdfast.core import seq
 from holdfast.core.clock import Duration, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import calls, closing, resync
+from holdfast.protocol import calls, closing, orphans, resync
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.tunnel import Tunnel
@@ -78,6 +78,7 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
         old.channel.resume(nr)
         old.channel.held = False
         old.hello_at = ctx.next_hello(now)
+        orphans.look_out(old)
         ctx.count(Counter.RECOVERIES_DONE)
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.CONFIRMED))
         calls.request_waiting(ctx, old, now)

@@ -15,6 +15,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.ids import IdPool
 from holdfast.protocol.channel import ControlChannel
 from holdfast.protocol.effects import Address
+from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.resync import Phase as ResyncPhase
 from holdfast.protocol.resync import Resync
 from holdfast.protocol.session import Session
@@ -98,6 +99,13 @@ class Sync(msgspec.Struct, gc=False, kw_only=True):
     stale: int = 0
 
 
+class Orphans(msgspec.Struct, gc=False, kw_only=True):
+    """What tells calls lost in a restart from ended ones. `before`: ids that were freed before the restart."""
+
+    before: set[int]
+    limit: TokenBucket
+
+
 class Tunnel:
     """One control connection with its channel and sessions."""
 
@@ -117,6 +125,7 @@ class Tunnel:
         "leaving",
         "local_failover",
         "local_id",
+        "orphans",
         "own_recovery",
         "peer",
         "peer_address",
@@ -186,6 +195,7 @@ class Tunnel:
         self.pending_recovery_id = 0
         self.sync: Sync | None = None
         self.resync: Resync | None = None
+        self.orphans: Orphans | None = None
         self.hinted = (-1, -1)
 
     def step(self, how: TunnelInput) -> None:
