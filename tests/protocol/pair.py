@@ -157,11 +157,11 @@ class Pair:
         self.down.add(side.name)
         side.start()
 
-    def restart(self, side: Side) -> None:
-        """Start again from the records and recover."""
+    def restart(self, side: Side, away_s: float | None = None) -> None:
+        """Start again from the records and recover; `away_s` is what is known of the outage."""
         self.down.discard(side.name)
         self.deliver(
             side,
             side.endpoint.restore(list(side.tunnels.values()), list(side.sessions.values()), self.now),
         )
-        self.deliver(side, side.endpoint.recover(self.now))
+        self.deliver(side, side.endpoint.recover(self.now, None if away_s is None else int(away_s * SECOND)))

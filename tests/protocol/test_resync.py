@@ -353,3 +353,29 @@ def test_a_tunnel_that_waits_for_its_turn_is_recovered_by_whatever_its_peer_says
     for tunnel_id in tunnels:
         pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel_id, pair.now))
     assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK + 1
+
+
+@pytest.mark.parametrize("away_s", [16, 20, 22])
+def test_what_the_peer_will_not_repeat_is_acknowledged_before_it_gives_up(away_s: int) -> None:
+    """A HELLO sent when the outage began: its last retransmission was 15 s later, its sender gives up after 31 s."""
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    (tunnel,) = pair.lac.endpoint.ctx.established()
+    pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel.local_id, pair.now))
+    pair.run(away_s)
+    pair.restart(pair.lns, away_s)
+    pair.run(60)
+    assert tunnel.channel.idle
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+
+
+@pytest.mark.parametrize(("away_s", "wait_s"), [(None, 16), (1, 16), (14, 16), (17, 13), (21, 9), (40, 9)])
+def test_a_retransmission_is_awaited_as_long_as_the_peers_patience_allows(
+    away_s: int | None, wait_s: int
+) -> None:
+    now = 100 * SECOND
+    gone_at = None if away_s is None else now - away_s * SECOND
+    state = resync.begin(10, 7, now, gone_at=gone_at)
+    assert resync.hear(state, 9, 10, is_zlb=True, now=now) is resync.Verdict.HEARD
+    assert state.settle_at == now + wait_s * SECOND

@@ -104,7 +104,8 @@ class Node:
                 self._set_aside(record, f"{type(e).__name__}: {e}", out)
         self._identity.remember_sessions(saved.endpoint)
         self._unsynchronised = set(self.endpoint.tunnels)
-        self._absorb(self.endpoint.recover(now), now, out)
+        away = max(0, self._utc_us() - saved.alive_utc_us) if saved.alive_utc_us else None
+        self._absorb(self.endpoint.recover(now, away), now, out)
         for key in self._orphans:
             self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
         if not saved.tunnels:

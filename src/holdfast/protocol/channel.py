@@ -246,6 +246,11 @@ class ControlChannel:
         """Go on sending at `ns`: the peer has told that it has had everything before."""
         self.ns = self.acked = ns
 
+    def settle(self, nr: int) -> None:
+        """Our Nr turned out to be `nr`: what lies before it will not come again, and is acknowledged by `finish`."""
+        self._ack_due = self._ack_due or nr != self.nr
+        self.nr = nr
+
     def timed_out(self, now: Instant) -> None:
         """The retransmission time has come: send the oldest unacknowledged message again, with back-off (V2-76).
 

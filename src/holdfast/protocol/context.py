@@ -24,7 +24,8 @@ class Context:
     """The registry of one endpoint. `admitting` is False while the journal cannot write.
 
     Set-ups under way: `opening` are ours, `half_open` the peers'; `challenges` are those that await a response.
-    `recovery_tunnels` counts those among `tunnels` that do not count as tunnels (T-41).
+    `recovery_tunnels` counts those among `tunnels` that do not count as tunnels (T-41). `gone_at` is when the process
+    before this one was last there, None if that is not known.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Context:
         "decoys",
         "effects",
         "find_peer",
+        "gone_at",
         "half_open",
         "hints",
         "opening",
@@ -82,6 +84,7 @@ class Context:
         self.recovering: set[int] = set()
         self.recovery_queue: list[int] = []
         self.recovery_tunnels = 0
+        self.gone_at: Instant | None = None
         self.orphan_limit = TokenBucket(pace.ORPHANS_PER_SECOND)
 
     def emit(self, effect: Effect) -> None:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from holdfast.core.clock import MILLISECOND, Instant
+from holdfast.core.clock import MILLISECOND, Duration, Instant
 from holdfast.core.counters import Counter
 from holdfast.core.errors import Malformed
 from holdfast.core.ids import IdsExhausted, RandomBytes
@@ -488,9 +488,13 @@ class Endpoint:
                 self._restore_session(owner, saved)
         return self._take()
 
-    def recover(self, now: Instant) -> list[Effect]:
-        """Begin to recover every restored tunnel by the method that suits its peer. Call it in the turn of `restore`."""
+    def recover(self, now: Instant, away: Duration | None = None) -> list[Effect]:
+        """Begin to recover every restored tunnel by the method that suits its peer. Call it in the turn of `restore`.
+
+        `away` is for how long nobody was there at most, None if that is not known.
+        """
         ctx = self.ctx
+        ctx.gone_at = now - away if away is not None else None
         turn = 0
         for tunnel in ctx.established():
             if recovery.choose(ctx, tunnel) is Method.SILENT:

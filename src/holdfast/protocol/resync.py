@@ -28,6 +28,11 @@ PATIENCE: Duration = 31 * SECOND
 RETRANSMISSION_CAP: Duration = 16 * SECOND
 """The longest interval between two retransmissions of any peer that was measured."""
 
+LAST_INTERVAL: Duration = 9 * SECOND
+"""The same, and a second, for peers that give up after `PATIENCE`: what they have not sent again by then, they will
+not send again. It is the shortest wait for a retransmission, after an outage that has used up most of that patience.
+"""
+
 INTERVALS: tuple[Duration, ...] = (
     250 * MILLISECOND,
     250 * MILLISECOND,
@@ -46,11 +51,15 @@ class Phase(IntEnum):
 
 
 class Resync(msgspec.Struct, gc=False, kw_only=True):
-    """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB."""
+    """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB.
+
+    `gone_at` is when we were last there, None if that is not known.
+    """
 
     acked: int
     nr: int
     give_up_at: Instant
+    gone_at: Instant | None
     probe_at: Instant | None
     phase: Phase = Phase.PROBING
     sent: int = 0
@@ -72,9 +81,11 @@ class Verdict(IntEnum):
     IN_STEP = 2
 
 
-def begin(acked: int, nr: int, at: Instant, patience: Duration = PATIENCE) -> Resync:
+def begin(
+    acked: int, nr: int, at: Instant, patience: Duration = PATIENCE, gone_at: Instant | None = None
+) -> Resync:
     """A tunnel has just been loaded from its record; the first probe goes out `at` its turn."""
-    return Resync(acked=acked, nr=nr, give_up_at=at + patience, probe_at=at)
+    return Resync(acked=acked, nr=nr, give_up_at=at + patience, gone_at=gone_at, probe_at=at)
 
 
 def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:
@@ -107,9 +118,21 @@ def hear(resync: Resync, ns: int, nr: int, *, is_zlb: bool, now: Instant) -> Ver
     elif not seq.before(ns, resync.nr) and (resync.lowest is None or seq.before(ns, resync.lowest)):
         resync.lowest = ns
     if resync.settle_at is None:
-        resync.settle_at = now + RETRANSMISSION_CAP
+        resync.settle_at = now + _wait(resync, now)
         resync.give_up_at = max(resync.give_up_at, resync.settle_at)
     return Verdict.HEARD
+
+
+def _wait(resync: Resync, now: Instant) -> Duration:
+    """How long the peer has to repeat what we have not seen: its longest interval, unless our outage has left less.
+
+    A peer that gives up after 31 s sends last at 15 s. What it sent in the first seconds of an outage of more than
+    15 s never comes again, and costs the whole tunnel if it is not acknowledged in time.
+    """
+    if resync.gone_at is None:
+        return RETRANSMISSION_CAP
+    left = resync.gone_at + PATIENCE - SECOND - now
+    return min(RETRANSMISSION_CAP, max(LAST_INTERVAL, left))
 
 
 def proved_nr(resync: Resync) -> int:

@@ -25,7 +25,7 @@ def begin(
 ) -> None:
     """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe, after its `wait`."""
     channel = old.channel
-    old.resync = resync.begin(channel.acked, channel.nr, now + wait, patience)
+    old.resync = resync.begin(channel.acked, channel.nr, now + wait, patience, ctx.gone_at)
     old.hello_at = None
     channel.held = True
     ctx.count(Counter.RECOVERIES_STARTED)
@@ -56,7 +56,7 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
         return False
     if state.settle_at is None or now < state.settle_at:
         return False
-    old.channel.nr = resync.proved_nr(state)
+    old.channel.settle(resync.proved_nr(state))
     _settled(ctx, old)
     return True
 
