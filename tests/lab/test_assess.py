@@ -8,6 +8,7 @@ import msgspec
 from holdfast.lab.assess import Observed, Restarted, assess
 from holdfast.lab.events import EventLog
 from holdfast.lab.measure import Direction, Moments
+from holdfast.lab.report import Noticed, Ping, Transfer
 from holdfast.lab.snapshot import Ids, Seen, Snapshot
 
 MS = 1_000_000
@@ -62,6 +63,8 @@ def observed(tmp_path: Path, **changes: Any) -> Observed:
     )
     usual = Observed(
         kill="lns",
+        peer="",
+        kernel="host",
         stagger_ms=0,
         tunnels=1,
         traffic_pps=100,
@@ -76,7 +79,10 @@ def observed(tmp_path: Path, **changes: Any) -> Observed:
         restarted={"lns": Restarted(dead_ns=1003 * MS, started_ns=1004 * MS, log=lns, stale_cleared=1)},
         logs={"lns": lns, "lac": log(tmp_path, "lac")},
         stale_cleared=1,
-        kernel={},
+        ping=None,
+        transfer=None,
+        noticed=None,
+        lost_by_kernel={},
     )
     return msgspec.structs.replace(usual, **changes)
 
@@ -142,3 +148,52 @@ def test_a_recovery_that_did_not_end_is_said(tmp_path: Path) -> None:
     r = assess(observed(tmp_path, restarted={"lns": silent}))
     assert r.control_recovered_ms is None and r.synchronised_ms is None
     assert r.result == ["the lns did not finish its recovery"]
+
+
+def test_a_peer_without_rfc4951_may_hold_what_was_in_flight(tmp_path: Path) -> None:
+    r = assess(observed(tmp_path, peer="holdfast", after=view(A, B, lns_only=(DOWN,))))
+    assert (r.peer, r.peer_offers_rfc4951, r.subscribers) == ("holdfast", False, [])
+    assert r.in_flight.teardowns.half_open == 1
+    assert r.result == "ok"
+
+
+def in_front_of_xl2tpd(pppd_before: int, pppd_after: int) -> dict[str, Any]:
+    """Two base subscribers whose other end is pppd."""
+
+    def facing(pppd: int) -> Snapshot:
+        ours = view(A, B)
+        peers = {ids: msgspec.structs.replace(s, pppd=pppd + s.ids[1]) for ids, s in ours.lac.items()}
+        return Snapshot(lac=peers, lns=ours.lns)
+
+    return {
+        "peer": "xl2tpd",
+        "before": facing(pppd_before),
+        "after": facing(pppd_after),
+        "ping": Ping(sent=10, received=8),
+        "transfer": Transfer(octets=10, complete=True, longest_stall_ms=1.0, error=""),
+        "noticed": Noticed(lines=[], of_duplicates=1),
+    }
+
+
+def test_in_front_of_a_real_peer_ids_address_and_pppd_are_listed(tmp_path: Path) -> None:
+    r = assess(observed(tmp_path, **in_front_of_xl2tpd(700, 700)))
+    assert r.result == "ok"
+    assert [s.name for s in r.subscribers] == ["a", "b"]
+    first = r.subscribers[0]
+    assert first.before is not None and first.before == first.after
+    assert (first.before.lac_tunnel, first.before.lns_session, first.before.pppd) == (1, 1, 701)
+    assert first.before.address == "100.64.0.1"
+
+
+def test_another_pppd_is_another_call_though_all_else_is_the_same(tmp_path: Path) -> None:
+    r = assess(observed(tmp_path, **in_front_of_xl2tpd(700, 800)))
+    assert (r.sessions_redialled, r.session_ids_changed, r.sessions_after) == (2, 0, 0)
+    assert r.result != "ok"
+
+
+def test_a_session_that_the_peer_has_let_go_is_not_whole(tmp_path: Path) -> None:
+    changes = in_front_of_xl2tpd(700, 700)
+    changes["after"] = msgspec.structs.replace(changes["after"], lac={})
+    r = assess(observed(tmp_path, **changes))
+    assert r.subscribers[0].after is None
+    assert r.result != "ok"

@@ -35,11 +35,15 @@ def run(tmp_path: Path) -> Iterator[Run]:
     yield call
 
 
-def assert_held(report: Any) -> None:
+def assert_same_sessions(report: Any) -> None:
     assert report["result"] == "ok"
     assert report["sessions_before"] == report["sessions_after"] == 20
     for changed in ("sessions_redialled", "ppp_renegotiated", "addresses_changed", "session_ids_changed"):
         assert report[changed] == 0, changed
+
+
+def assert_held(report: Any) -> None:
+    assert_same_sessions(report)
     for kind in ("setups", "teardowns"):
         outcome = report["in_flight"][kind]
         assert outcome["half_open"] == 0
@@ -86,6 +90,16 @@ def test_both_killed_one_during_the_others_recovery_and_again(run: Run) -> None:
     assert document["passed"] == 2
     for report in document["rounds"]:
         assert_held(report)
+
+
+@pytest.mark.parametrize("kill", ["lns", "lac"])
+def test_in_front_of_a_holdfast_without_rfc4951_every_session_is_kept_silently(run: Run, kill: str) -> None:
+    status, report = run("--peer", "holdfast", "--kill", kill, "--in-flight", "0")
+    assert status == 0
+    assert_same_sessions(report)
+    assert (report["peer"], report["peer_offers_rfc4951"]) == ("holdfast", False)
+    assert report["recovered_by"] == {"silent": 2}
+    assert 0 < report["control_recovered_ms"] <= report["synchronised_ms"]
 
 
 def test_without_namespaces_the_drill_says_so(

@@ -11,6 +11,37 @@ def test_defaults_are_the_demo() -> None:
     assert options.pps == 2000
 
 
+def test_a_peer_brings_its_own_defaults() -> None:
+    wanted = {"holdfast": ("lns", 100, 4, 5), "xl2tpd": ("lns", 1, 1, 0), "l2tpns": ("lac", 20, 1, 0)}
+    for peer, values in wanted.items():
+        options = parse(["--peer", peer])
+        assert (options.kill, options.sessions, options.tunnels, options.in_flight) == values
+    assert parse(["--peer", "xl2tpd", "--kill", "lac"]).kill == "lac"
+    assert parse(["--peer", "holdfast", "--in-flight", "0"]).in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--peer", "l2tpns", "--kill", "lns"], "can be lac"),
+        (["--peer", "xl2tpd", "--kill", "both"], "can be lns or lac"),
+        (["--peer", "holdfast", "--kill", "both"], "can be lns or lac"),
+        (["--peer", "xl2tpd", "--sessions", "2"], "at most 1 with --peer xl2tpd"),
+        (["--peer", "l2tpns", "--sessions", "300"], "at most 200"),
+        (["--peer", "l2tpns", "--tunnels", "2"], "one with --peer l2tpns"),
+        (["--peer", "l2tpns", "--in-flight", "1"], "none with --peer l2tpns"),
+        (["--peer", "accel-ppp"], "xl2tpd"),
+    ],
+)
+def test_what_a_peer_cannot_do_is_refused_with_the_reason(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        parse(argv)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_traffic_of_many_sessions_has_a_ceiling() -> None:
     assert parse(["--sessions", "10000", "--tunnels", "100"]).pps == 20_000
 
@@ -23,6 +54,7 @@ def test_traffic_of_many_sessions_has_a_ceiling() -> None:
         ["--sessions", "70000"],
         ["--traffic-pps", "100"],
         ["--kill", "core"],
+        ["--in-flight", "-1"],
         ["--stagger", "50"],
         ["--stagger", "50", "--kill", "lns"],
     ],

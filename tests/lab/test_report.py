@@ -15,9 +15,14 @@ from holdfast.lab.report import (
     InFlight,
     LostWhere,
     NodeTimes,
+    Noticed,
     Outcome,
     Packets,
+    Ping,
+    Place,
     Report,
+    Subscriber,
+    Transfer,
     encode,
     schema_document,
     series,
@@ -29,6 +34,9 @@ CLEAN = Outcome(survived=3, ended_clean=2, half_open=0)
 PACKETS = Packets(sent=2000, received=1900, lost=100)
 GOOD = Report(
     kill="lns",
+    peer="holdfast",
+    peer_offers_rfc4951=True,
+    kernel="host",
     stagger_ms=0,
     sessions=100,
     tunnels=4,
@@ -39,6 +47,7 @@ GOOD = Report(
     ppp_renegotiated=0,
     addresses_changed=0,
     session_ids_changed=0,
+    subscribers=[],
     in_flight=InFlight(setups=CLEAN, teardowns=CLEAN),
     recovered_by={"rfc4951": 4},
     down_ms=3.2,
@@ -46,6 +55,9 @@ GOOD = Report(
     data_gap_ms=DataGap(p50=220.0, max=260.0),
     packets=BothWays(up=PACKETS, down=PACKETS),
     lost_where=LostWhere(while_down=200, otherwise=0, kernel={"lns": {"Udp.NoPorts": 99}}),
+    ping=None,
+    tcp=None,
+    noticed=None,
     control_recovered_ms=170.0,
     synchronised_ms=190.0,
     stale_cleared=2,
@@ -61,6 +73,18 @@ GOOD = Report(
     },
     result="ok",
 )
+PLACE = Place(lac_tunnel=7, lac_session=8, lns_tunnel=9, lns_session=10, address="100.64.0.1", pppd=4711)
+REAL_PEER = msgspec.structs.replace(
+    GOOD,
+    peer="xl2tpd",
+    peer_offers_rfc4951=False,
+    kernel="user-mode-linux",
+    subscribers=[Subscriber(name="s00000", before=PLACE, after=PLACE)],
+    recovered_by={"silent": 1},
+    ping=Ping(sent=40, received=31),
+    tcp=Transfer(octets=900_000, complete=True, longest_stall_ms=3000.0, error=""),
+    noticed=Noticed(lines=[], of_duplicates=2),
+)
 FAILED = msgspec.structs.replace(GOOD, sessions_after=99, result=["only 99 of 100 sessions"])
 
 
@@ -72,7 +96,7 @@ def test_the_shipped_schema_is_the_one_that_the_declarations_give() -> None:
     assert SCHEMA_FILE.read_bytes() == schema_document(), "run `python -m holdfast.lab.report`"
 
 
-@pytest.mark.parametrize("outcome", [GOOD, FAILED, series([GOOD, FAILED], 2), series([], 2)])
+@pytest.mark.parametrize("outcome", [GOOD, REAL_PEER, FAILED, series([GOOD, FAILED], 2), series([], 2)])
 def test_a_report_and_a_series_are_valid(outcome: Any) -> None:
     jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_bytes())).validate(document(outcome))
 
@@ -102,6 +126,40 @@ def test_ok_needs_every_session_the_same_and_nothing_half_open() -> None:
     ):
         found = verdict(msgspec.structs.replace(GOOD, **change))
         assert found != "ok" and len(found) == 1, change
+
+
+def test_in_front_of_a_peer_without_rfc4951_what_was_in_flight_is_reported_and_no_failure() -> None:
+    half = InFlight(setups=msgspec.structs.replace(CLEAN, half_open=1), teardowns=CLEAN)
+    silent = msgspec.structs.replace(GOOD, peer_offers_rfc4951=False, in_flight=half)
+    assert verdict(silent) == "ok"
+    assert "1 half open" in text(silent)
+    assert verdict(msgspec.structs.replace(silent, sessions_after=99)) != "ok"
+
+
+def test_ok_needs_a_peer_that_noticed_nothing_and_a_whole_transfer() -> None:
+    assert verdict(REAL_PEER) == "ok"
+    broken = Transfer(octets=1, complete=False, longest_stall_ms=60_000.0, error="receiving: timed out")
+    for change, said in (
+        ({"noticed": Noticed(lines=["Connection closed"], of_duplicates=2)}, "Connection closed"),
+        ({"tcp": broken}, "timed out"),
+        ({"ping": Ping(sent=40, received=0)}, "no ping"),
+    ):
+        found = verdict(msgspec.structs.replace(REAL_PEER, **change))
+        assert found != "ok" and len(found) == 1 and said in found[0], change
+
+
+def test_text_in_front_of_a_real_peer_says_who_kept_what() -> None:
+    said = text(REAL_PEER)
+    assert "100.64.0.1, LAC 7/8, LNS 9/10, pppd 4711, the same after" in said
+    assert "xl2tpd noticed        nothing, 2 log lines about a duplicate (our probe)" in said
+    assert "send side             resynchronised 170.0 ms after start" in said
+    assert "receive side          settled 190.0 ms after start" in said
+    assert "User-Mode Linux" in said and "User-Mode Linux" not in text(GOOD)
+    moved = msgspec.structs.replace(PLACE, pppd=4712)
+    changed = [Subscriber(name="s00000", before=PLACE, after=moved)]
+    assert "after: 100.64.0.1, LAC 7/8, LNS 9/10, pppd 4712" in text(
+        msgspec.structs.replace(REAL_PEER, subscribers=changed)
+    )
 
 
 def test_a_loss_while_the_node_is_dead_is_no_failure() -> None:

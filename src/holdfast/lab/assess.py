@@ -9,7 +9,7 @@ import msgspec
 from holdfast.lab import measure
 from holdfast.lab.events import EventLog
 from holdfast.lab.measure import Direction, Moments
-from holdfast.lab.options import Role
+from holdfast.lab.options import Kill, Role
 from holdfast.lab.report import (
     BothWays,
     DataBack,
@@ -17,12 +17,20 @@ from holdfast.lab.report import (
     InFlight,
     LostWhere,
     NodeTimes,
+    Noticed,
     Outcome,
     Packets,
+    Ping,
+    Place,
     Report,
+    Subscriber,
+    Transfer,
     verdict,
 )
 from holdfast.lab.snapshot import Snapshot, compare
+
+OTHERS = ("xl2tpd", "l2tpns")
+"""Daemons that are not ours."""
 
 
 class Restarted(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +43,15 @@ class Restarted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """One round. `names` are the base subscribers by session index; `logs` those of all nodes."""
+    """One round. `names` are the base subscribers by session index; `logs` those of all our nodes.
 
-    kill: Literal["lns", "lac", "both"]
+    `noticed` is what somebody else's daemon has logged from the kill on. It, `ping` and `transfer` are None where
+    both sides are ours.
+    """
+
+    kill: Kill
+    peer: Literal["", "holdfast", "xl2tpd", "l2tpns"]
+    kernel: Literal["host", "user-mode-linux"]
     stagger_ms: float
     tunnels: int
     traffic_pps: int
@@ -49,10 +63,13 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     moments: Moments
     up: Direction
     down: Direction
+    ping: Ping | None
+    transfer: Transfer | None
     restarted: Mapping[Role, Restarted]
     logs: Mapping[Role, EventLog]
+    noticed: Noticed | None
     stale_cleared: int
-    kernel: dict[str, dict[str, int]]
+    lost_by_kernel: dict[str, dict[str, int]]
 
 
 def assess(o: Observed) -> Report:
@@ -67,6 +84,9 @@ def assess(o: Observed) -> Report:
     nodes = {role: _times(node) for role, node in o.restarted.items()}
     report = Report(
         kill=o.kill,
+        peer=o.peer or "holdfast",
+        peer_offers_rfc4951=not o.peer,
+        kernel=o.kernel,
         stagger_ms=o.stagger_ms,
         sessions=len(o.names),
         tunnels=o.tunnels,
@@ -77,6 +97,7 @@ def assess(o: Observed) -> Report:
         ppp_renegotiated=_renegotiated(o, base_names),
         addresses_changed=len(changes.addresses),
         session_ids_changed=len(changes.ids),
+        subscribers=_subscribers(o) if o.peer in OTHERS else [],
         in_flight=_in_flight(o),
         recovered_by=_most(node.recovered_by for node in nodes.values()),
         down_ms=max(node.down_ms for node in nodes.values()),
@@ -84,6 +105,9 @@ def assess(o: Observed) -> Report:
         data_gap_ms=DataGap(p50=_ms(gap), max=_ms(worst_gap)),
         packets=BothWays(up=_packets(o.up), down=_packets(o.down)),
         lost_where=_lost_where(o),
+        ping=o.ping,
+        tcp=o.transfer,
+        noticed=o.noticed,
         control_recovered_ms=_last(node.control_recovered_ms for node in nodes.values()),
         synchronised_ms=_last(node.synchronised_ms for node in nodes.values()),
         stale_cleared=o.stale_cleared,
@@ -136,6 +160,27 @@ def _in_flight(o: Observed) -> InFlight:
     )
 
 
+def _subscribers(o: Observed) -> list[Subscriber]:
+    """Ids and addresses of the base sessions, as both sides have them."""
+    return [
+        Subscriber(name=name, before=_place(o.before, name), after=_place(o.after, name)) for name in o.names
+    ]
+
+
+def _place(snapshot: Snapshot, name: str) -> Place | None:
+    ids = snapshot.whole().get(name)
+    if ids is None:
+        return None
+    return Place(
+        lac_tunnel=ids[0],
+        lac_session=ids[1],
+        lns_tunnel=ids[2],
+        lns_session=ids[3],
+        address=snapshot.lac[ids].address,
+        pppd=snapshot.lac[ids].pppd or snapshot.lns[ids].pppd,
+    )
+
+
 def _outcome(names: Sequence[str], survived: Iterable[str], half_open: set[str], more: int) -> Outcome:
     half, whole = set(names) & half_open, set(names) & set(survived)
     clean = set(names) - half - whole
@@ -144,7 +189,7 @@ def _outcome(names: Sequence[str], survived: Iterable[str], half_open: set[str],
 
 def _lost_where(o: Observed) -> LostWhere:
     down = o.up.lost_while_down + o.down.lost_while_down
-    return LostWhere(while_down=down, otherwise=o.up.lost + o.down.lost - down, kernel=o.kernel)
+    return LostWhere(while_down=down, otherwise=o.up.lost + o.down.lost - down, kernel=o.lost_by_kernel)
 
 
 def _packets(direction: Direction) -> Packets:

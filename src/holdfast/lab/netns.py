@@ -29,6 +29,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class LabUnavailable(LocalError):
     """This machine or this user cannot have a lab; the text says why and what would help."""
 
+    STATUS = 2
+    """Exit status of a command that ends for this reason."""
+
 
 def ip(*commands: str, namespace: str = "") -> None:
     """Run `ip` commands (without the word "ip") as one batch, in `namespace` if given. Raises LabUnavailable."""

@@ -14,6 +14,7 @@ from holdfast.lab.netns import entered
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
+_SIOCGIFDSTADDR = 0x8917
 _IFF_UP = 1
 _CHUNK = 1 << 16
 
@@ -22,13 +23,13 @@ class ProbeFailed(LocalError):
     """What came through was not what was sent, or not in time."""
 
 
-def address_of(namespace: str, device: str) -> str:
-    """The IPv4 address of a device that is up, "" while there is none."""
+def address_of(namespace: str, device: str, *, far: bool = False) -> str:
+    """The IPv4 address of a device that is up, "" while there is none; `far`: of a point-to-point link's other end."""
     request = struct.pack("16s24x", device.encode())
     with entered(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             flags: int = struct.unpack_from("16xH", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[0]
-            answer = fcntl.ioctl(sock, _SIOCGIFADDR, request)
+            answer = fcntl.ioctl(sock, _SIOCGIFDSTADDR if far else _SIOCGIFADDR, request)
         except OSError:
             return ""
     return socket.inet_ntoa(answer[20:24]) if flags & _IFF_UP else ""

@@ -50,6 +50,48 @@ class BothWays(_Part, frozen=True):
     down: Packets
 
 
+class Ping(_Part, frozen=True):
+    """Echo-Requests of the first subscriber from before the kill until after the recovery, and their answers."""
+
+    sent: Count
+    received: Count
+
+
+class Transfer(_Part, frozen=True):
+    """A TCP download of the first subscriber through the kill. `complete`: all octets came, and were right."""
+
+    octets: Count
+    complete: bool
+    longest_stall_ms: Ms
+    error: str
+
+
+class Noticed(_Part, frozen=True):
+    """What a peer has logged from the kill on: the lines, and how many more were about a duplicate, our probe."""
+
+    lines: list[str]
+    of_duplicates: Count
+
+
+class Place(_Part, frozen=True):
+    """A session's ids at either side, the subscriber's address, the peer's pppd process (0: it has none)."""
+
+    lac_tunnel: Count
+    lac_session: Count
+    lns_tunnel: Count
+    lns_session: Count
+    address: str
+    pppd: Count
+
+
+class Subscriber(_Part, frozen=True):
+    """A base subscriber's session before and after; None where it is not whole on both sides."""
+
+    name: str
+    before: Place | None
+    after: Place | None
+
+
 class Outcome(_Part, frozen=True):
     """What became of sessions that were in flight: whole on both sides, gone on both, or anything else."""
 
@@ -85,9 +127,18 @@ class NodeTimes(_Part, frozen=True):
 
 
 class Report(_Part, frozen=True):
-    """One kill and what came after it."""
+    """One kill and what came after it.
+
+    `kernel` is what everything ran in: the times of a User-Mode Linux kernel are those of a slow machine.
+    `subscribers`, `ping`, `tcp` and `noticed` are there for a peer that is not holdfast, and else empty. In front of a
+    peer without RFC 4951, `control_recovered_ms` is when the send side was resynchronised, and `synchronised_ms` when
+    the receive side was settled.
+    """
 
     kill: Literal["lns", "lac", "both"]
+    peer: Literal["holdfast", "xl2tpd", "l2tpns"]
+    peer_offers_rfc4951: bool
+    kernel: Literal["host", "user-mode-linux"]
     stagger_ms: Ms
     sessions: Count
     tunnels: Count
@@ -98,6 +149,7 @@ class Report(_Part, frozen=True):
     ppp_renegotiated: Count
     addresses_changed: Count
     session_ids_changed: Count
+    subscribers: list[Subscriber]
     in_flight: InFlight
     recovered_by: dict[str, Count]
     down_ms: Ms
@@ -105,6 +157,9 @@ class Report(_Part, frozen=True):
     data_gap_ms: DataGap
     packets: BothWays
     lost_where: LostWhere
+    ping: Ping | None
+    tcp: Transfer | None
+    noticed: Noticed | None
     control_recovered_ms: Ms | None
     synchronised_ms: Ms | None
     stale_cleared: Count
@@ -121,7 +176,11 @@ class Series(_Part, frozen=True):
 
 
 def verdict(report: Report) -> Result:
-    """ "ok" only if all base sessions are the same sessions, with data both ways, and nothing is half open."""
+    """ "ok" only if all base sessions are the same sessions, with data both ways, and nothing is half open.
+
+    A peer without RFC 4951 cannot be asked what it holds: what was being set up or torn down at the kill is then
+    reported, and not held against us. Such a peer must not have noticed anything.
+    """
     return list(_reasons(report)) or "ok"
 
 
@@ -135,14 +194,28 @@ def _reasons(r: Report) -> Iterator[str]:
         (r.ppp_renegotiated, "sessions renegotiated PPP"),
         (r.addresses_changed, "subscribers have another address"),
         (r.session_ids_changed, "sessions have other ids"),
-        (r.in_flight.setups.half_open, "set-ups in flight were left half open"),
-        (r.in_flight.teardowns.half_open, "teardowns in flight were left half open"),
+        *_left_half_open(r),
     ):
         if count:
             yield f"{count} {what}"
+    if r.tcp and not r.tcp.complete:
+        yield f"the TCP transfer failed: {r.tcp.error or 'wrong or missing octets'}"
+    if r.ping and not r.ping.received:
+        yield "no ping was answered"
+    if r.noticed and r.noticed.lines:
+        yield f"{r.peer} noticed: {' / '.join(r.noticed.lines[:_LINES])}"
     for role, node in r.nodes.items():
         if node.synchronised_ms is None:
             yield f"the {role} did not finish its recovery"
+
+
+_LINES = 5
+
+
+def _left_half_open(r: Report) -> Iterator[tuple[int, str]]:
+    if r.peer_offers_rfc4951:
+        yield r.in_flight.setups.half_open, "set-ups in flight were left half open"
+        yield r.in_flight.teardowns.half_open, "teardowns in flight were left half open"
 
 
 def series(rounds: list[Report], wanted: int) -> Series:
@@ -181,12 +254,17 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
     """Label and value of each line of the report."""
     yield "killed", _killed(r)
     yield "sessions", f"{r.sessions_before} before, {r.sessions_after} after, with data both ways"
+    for subscriber in r.subscribers[:_LINES]:
+        yield f"  {subscriber.name}", _places(subscriber)
+    if len(r.subscribers) > _LINES:
+        yield "  …", f"{len(r.subscribers) - _LINES} more, with --json"
     yield "dialled again", str(r.sessions_redialled)
     yield "PPP renegotiated", str(r.ppp_renegotiated)
     yield "addresses changed", str(r.addresses_changed)
     yield "session ids changed", str(r.session_ids_changed)
-    yield "set-ups in flight", _outcome(r.in_flight.setups)
-    yield "teardowns in flight", _outcome(r.in_flight.teardowns)
+    if not r.subscribers:
+        yield "set-ups in flight", _outcome(r.in_flight.setups)
+        yield "teardowns in flight", _outcome(r.in_flight.teardowns)
     yield "recovered by", _by_method(r.recovered_by)
     yield "dead for", _ms(r.down_ms)
     yield "data back", f"{_ms(r.data_back_ms.first)} first, {_ms(r.data_back_ms.all)} all (from start)"
@@ -196,8 +274,15 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
     yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
     for namespace, counters in r.lost_where.kernel.items():
         yield f"  kernel of {namespace}", ", ".join(f"{name} {count:,}" for name, count in counters.items())
-    yield "control recovered", f"{_ms(r.control_recovered_ms)} after start"
-    yield "synchronised", f"{_ms(r.synchronised_ms)} after start, {r.stale_cleared} stale sessions cleared"
+    if r.ping:
+        yield "ping", f"{r.ping.sent} sent, {r.ping.received} answered"
+    if r.tcp:
+        yield "TCP transfer", _transfer(r.tcp)
+    yield from _recovery(r)
+    if r.noticed:
+        yield f"{r.peer} noticed", _noticed(r.noticed)
+    if r.kernel != "host":
+        yield "times", "of a User-Mode Linux kernel: far slower than this machine's own"
     if len(r.nodes) > 1:
         for role, node in r.nodes.items():
             yield (
@@ -213,8 +298,41 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
 
 def _killed(r: Report) -> str:
     if r.kill != "both":
-        return r.kill
+        return r.kill if r.peer_offers_rfc4951 else f"{r.kill}, in front of {r.peer} without RFC 4951"
     return f"lns, then lac {r.stagger_ms:g} ms after its restart" if r.stagger_ms else "lns and lac at once"
+
+
+def _places(s: Subscriber) -> str:
+    if s.before == s.after:
+        return f"{_place(s.before)}, the same after"
+    return f"{_place(s.before)}; after: {_place(s.after)}"
+
+
+def _place(p: Place | None) -> str:
+    if p is None:
+        return "not whole"
+    lac, lns = f"{p.lac_tunnel}/{p.lac_session}", f"{p.lns_tunnel}/{p.lns_session}"
+    return f"{p.address}, LAC {lac}, LNS {lns}" + (f", pppd {p.pppd}" if p.pppd else "")
+
+
+def _noticed(n: Noticed) -> str:
+    of_duplicates = f", {n.of_duplicates} log lines about a duplicate (our probe)" if n.of_duplicates else ""
+    return (" / ".join(n.lines[:_LINES]) or "nothing") + of_duplicates
+
+
+def _transfer(t: Transfer) -> str:
+    how = "complete" if t.complete else t.error or "WRONG OR MISSING OCTETS"
+    return f"{t.octets:,} octets, {how}, longest stall {_ms(t.longest_stall_ms)}"
+
+
+def _recovery(r: Report) -> Iterator[tuple[str, str]]:
+    cleared = f"{r.stale_cleared} stale sessions cleared"
+    if r.peer_offers_rfc4951:
+        yield "control recovered", f"{_ms(r.control_recovered_ms)} after start"
+        yield "synchronised", f"{_ms(r.synchronised_ms)} after start, {cleared}"
+    else:
+        yield "send side", f"resynchronised {_ms(r.control_recovered_ms)} after start"
+        yield "receive side", f"settled {_ms(r.synchronised_ms)} after start, {cleared}"
 
 
 def _outcome(o: Outcome) -> str:
@@ -222,7 +340,10 @@ def _outcome(o: Outcome) -> str:
 
 
 def _by_method(counts: dict[str, int]) -> str:
-    return ", ".join(f"{method} ({n} tunnels)" for method, n in counts.items()) or "nothing"
+    return (
+        ", ".join(f"{method} ({n} tunnel{'' if n == 1 else 's'})" for method, n in counts.items())
+        or "nothing"
+    )
 
 
 def _ms(value: Ms | None) -> str:

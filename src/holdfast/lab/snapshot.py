@@ -1,6 +1,7 @@
 """Both nodes' view of all sessions at one time, joined by their four ids; and what changed between two of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -13,17 +14,21 @@ Ids = tuple[int, int, int, int]
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as one node sees it. `established` takes in PPP: there is an address."""
+    """A session as one side sees it. `established` takes in PPP: there is an address.
+
+    `pppd` is the process that runs it at somebody else's daemon, 0 where there is none.
+    """
 
     name: str
     ids: Ids
     address: str
     established: bool
     established_utc_us: int
+    pppd: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All sessions of both nodes, by their ids."""
+    """All sessions of both sides, by their ids."""
 
     lac: Mapping[Ids, Seen]
     lns: Mapping[Ids, Seen]
@@ -63,6 +68,20 @@ def join(
     return Snapshot(lac={seen.ids: seen for seen in by_lac}, lns={seen.ids: seen for seen in by_lns})
 
 
+def facing(
+    role: Literal["lns", "lac"],
+    ours: tuple[Iterable[TunnelView], Iterable[SessionView]],
+    peer: Callable[[Mapping[Ids, Seen]], Mapping[Ids, Seen]],
+) -> Snapshot:
+    """A snapshot from our node's tunnels and sessions, and from what its peer holds of them."""
+    peers = _peers(ours[0])
+    if role == "lac":
+        lac = {seen.ids: seen for seen in (_seen(_ids(s, peers), s, s.subscriber) for s in ours[1])}
+        return Snapshot(lac=lac, lns=peer(lac))
+    lns = {seen.ids: seen for seen in (_seen(_turned(_ids(s, peers)), s, s.user) for s in ours[1])}
+    return Snapshot(lac=peer(lns), lns=lns)
+
+
 def compare(before: Snapshot, after: Snapshot, base: Iterable[str]) -> Changes:
     """What changed for the subscribers of `base`, each of which is whole in `before`."""
     was, now = before.whole(), after.whole()
@@ -86,8 +105,10 @@ def compare(before: Snapshot, after: Snapshot, base: Iterable[str]) -> Changes:
     )
 
 
-def _established(snapshot: Snapshot, ids: Ids) -> tuple[int, int]:
-    return snapshot.lac[ids].established_utc_us, snapshot.lns[ids].established_utc_us
+def _established(snapshot: Snapshot, ids: Ids) -> tuple[int, ...]:
+    """When either side says that it was; a new pppd is a new call, whatever else is the same."""
+    lac, lns = snapshot.lac[ids], snapshot.lns[ids]
+    return lac.established_utc_us, lns.established_utc_us, lac.pppd, lns.pppd
 
 
 def _addresses(snapshot: Snapshot, ids: Ids) -> tuple[str, str]:

@@ -5,10 +5,13 @@ time-out after its start, shortened here to the least that it takes; and it sign
 ends: it has a session of its own.
 """
 
+import re
 import shutil
 import socket
 import subprocess
 from pathlib import Path
+
+import msgspec
 
 from holdfast.lab.netns import entered
 from holdfast.lab.process import spawn, stop
@@ -16,6 +19,7 @@ from holdfast.lab.process import spawn, stop
 PROGRAMS = {"l2tpns": "l2tpns"}
 """What has to be installed, with its Debian package."""
 
+_SESSION = re.compile(rb"^ *(\d+) +\d+ +(\d+) (.{32}) ([\d.]+) ", re.MULTILINE)
 _ETC = "/etc/l2tpns"
 _NAME = "startup-config"
 _COMMAND_PORT = 23
@@ -25,6 +29,15 @@ _PATIENCE_S = 5.0
 def unavailable() -> str | None:
     """Why this machine cannot run it, or None."""
     return None if shutil.which("l2tpns", path="/usr/sbin:/usr/bin") else "l2tpns is missing (package l2tpns)"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A row of its list of sessions, by its own ids. Without a user, no address: 0.0.0.0."""
+
+    session: int
+    tunnel: int
+    user: str
+    address: str
 
 
 class L2tpns:
@@ -81,6 +94,14 @@ class L2tpns:
         """Whether it listens: it does once it has made itself the master of its cluster of one."""
         return self.log.exists() and "declaring myself the master" in self.log.read_text()
 
+    def sessions(self) -> list[Session]:
+        """What it lists."""
+        said = self._command("show session")
+        return [
+            Session(int(session), int(tunnel), user.decode(errors="replace").strip(), address.decode())
+            for session, tunnel, user, address in _SESSION.findall(said)
+        ]
+
     def drop_session(self, session_id: int) -> None:
         """End a session, by its id at l2tpns (by the user's name it finds one that ended just before)."""
         self._command(f"drop session {session_id}")
@@ -89,14 +110,16 @@ class L2tpns:
         """End a tunnel, by its id at l2tpns."""
         self._command(f"drop tunnel {tunnel_id}")
 
-    def _command(self, line: str) -> None:
-        """Say something at its command line, as an administrator."""
+    def _command(self, line: str) -> bytes:
+        """Say something at its command line, as an administrator; returns what it says."""
+        said = b""
         with entered(self._namespace):
             session = socket.create_connection(("127.0.0.1", _COMMAND_PORT), _PATIENCE_S)
         with session:
             for words, prompt in (("enable", b"> "), (line, b"# "), ("logout", b"# ")):
-                _read_until(session, prompt)
+                said = _read_until(session, prompt)
                 session.sendall(f"{words}\r\n".encode())
+        return said
 
     def close(self) -> None:
         """Kill the daemon."""
@@ -104,10 +127,11 @@ class L2tpns:
             stop(self._process)
 
 
-def _read_until(session: socket.socket, prompt: bytes) -> None:
+def _read_until(session: socket.socket, prompt: bytes) -> bytes:
     said = b""
     while not said.endswith(prompt):
         chunk = session.recv(4096)
         if not chunk:
             raise ConnectionResetError("l2tpns has closed its command line")
         said += chunk
+    return said

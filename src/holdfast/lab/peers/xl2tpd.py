@@ -1,17 +1,18 @@
-"""xl2tpd with pppd, as a LAC or as an LNS. Only for a throw-away kernel (`lab.kernel`).
+"""xl2tpd with pppd, as a LAC or as an LNS. Only where /etc/ppp is nobody else's (`lab.kernel`).
 
 It needs PPP over L2TP in the kernel, and pppd reads its CHAP secrets in /etc/ppp alone. Invariant: each daemon has one
 session at most, whose interface and process id are known by the daemon's name.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
-from holdfast.lab.kernel import uml
+from holdfast.lab.kernel import pppol2tp, uml
 from holdfast.lab.netns import entered
 from holdfast.lab.process import spawn, stop
 
@@ -19,7 +20,6 @@ PROGRAMS = {"xl2tpd": "xl2tpd", "pppd": "ppp"}
 """What has to be installed, with its Debian package."""
 
 _PPPD = Path("/usr/sbin/pppd")
-_SETTINGS = Path("/etc/ppp")
 _RUN = Path("/run")
 _ANSWERS = _RUN / "xl2tpd"
 """Where xl2tpd-control expects its answers."""
@@ -31,18 +31,32 @@ class PeerFailed(LocalError):
     """A peer's daemon ended, or refused a command."""
 
 
+def unavailable() -> str | None:
+    """Why this machine cannot run it, or None."""
+    for program, package in PROGRAMS.items():
+        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            return f"{program} is missing (package {package})"
+    return None
+
+
+def private() -> bool:
+    """Whether pppd's files here are nobody else's: in a throw-away kernel, or in a mount namespace made for it."""
+    return uml.inside() or pppol2tp.private()
+
+
 def prepare(users: Iterable[tuple[str, str]]) -> None:
-    """Once per kernel: pppd may be started and finds nothing of this machine's, but the names and secrets of `users`.
+    """Once per place: pppd may be started and finds nothing of this machine's, but the names and secrets of `users`.
 
     To a kernel whose host user is not root, Debian's pppd can be read but not executed, and /etc/ppp is closed.
-    Raises PeerFailed outside a throw-away kernel.
+    Raises PeerFailed where /etc/ppp is this machine's.
     """
-    if not uml.inside():
+    if not private():
         raise PeerFailed("xl2tpd and pppd are run in a throw-away kernel only: python -m holdfast.lab.kernel")
-    if not _SETTINGS.is_mount():
-        subprocess.run(["mount", "-t", "tmpfs", "none", str(_SETTINGS)], check=True)
-    _PPPD.chmod(0o755)
-    secrets = _SETTINGS / "chap-secrets"
+    if not pppol2tp.SETTINGS.is_mount():
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(pppol2tp.SETTINGS)], check=True)
+    if uml.inside():
+        _PPPD.chmod(0o755)
+    secrets = pppol2tp.SETTINGS / "chap-secrets"
     secrets.write_text("".join(f'"{name}" * "{secret}" *\n' for name, secret in users))
     secrets.chmod(0o600)
 
@@ -97,7 +111,7 @@ class Xl2tpd:
 
     def signal_pppd(self, number: signal.Signals) -> None:
         """Send a signal to the pppd of the session. Raises PeerFailed if there is none."""
-        pid = self._pppd()
+        pid = self.pppd
         if pid is None:
             raise PeerFailed(f"no pppd runs: see {self.ppp_log}")
         os.kill(pid, number)
@@ -105,7 +119,7 @@ class Xl2tpd:
     @property
     def has_pppd(self) -> bool:
         """Whether a pppd of this daemon runs."""
-        return self._pppd() is not None
+        return self.pppd is not None
 
     def end(self) -> None:
         """Ask the daemon to end, as its service would be stopped, and wait until it has."""
@@ -115,12 +129,13 @@ class Xl2tpd:
 
     def close(self) -> None:
         """Kill the daemon, and its pppd."""
-        if (pid := self._pppd()) is not None:
+        if (pid := self.pppd) is not None:
             os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             stop(self._process)
 
-    def _pppd(self) -> int | None:
+    @property
+    def pppd(self) -> int | None:
         """The process that the file names, unless it is gone and its file was left behind."""
         try:
             pid = int(self._pid_file.read_text().split()[0])
