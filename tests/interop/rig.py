@@ -1,5 +1,6 @@
-"""What the cells of the interop matrix share: places, configurations, waiting."""
+"""What the cells of the interop matrix share: places, configurations, waiting, and the kill of a node of ours."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,9 +8,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from holdfast.daemon.views import SessionView, TunnelView
+from holdfast.lab.events import Event
 from holdfast.lab.kernel import uml
 from holdfast.lab.netns import Claim, claim, ip
-from holdfast.lab.nodes import Node
+from holdfast.lab.nodes import Node, forked
+from holdfast.lab.tap import Said, Tap
 from holdfast.lab.topology import (
     LAC_ADDRESS,
     LNS_ADDRESS,
@@ -20,6 +23,8 @@ from holdfast.lab.topology import (
     Topology,
     build,
 )
+from holdfast.state import inspect
+from holdfast.state.saved import Saved
 
 OUTSIDE = None if uml.inside() else "needs a kernel with PPP over L2TP: make test-interop"
 
@@ -33,6 +38,7 @@ SECRETS = {OPEN: "", GUARDED: SECRET}
 PASSWORD = "swordfish"
 
 LIMIT_S = 25.0
+RECOVERY_S = 60.0
 _POLL_S = 0.05
 
 
@@ -55,8 +61,45 @@ def until(condition: Callable[[], object], what: str, limit_s: float = LIMIT_S) 
         time.sleep(_POLL_S)
 
 
+class Station:
+    """A node of ours that is killed and started again: what it has recorded, and what is said on its wire."""
+
+    def __init__(self, node: Node, namespace: str, journal: Path) -> None:
+        self.node = node
+        self.namespace = namespace
+        self.journal = journal
+        self.tap = Tap(namespace)
+
+    def kill(self) -> Saved:
+        """SIGKILL; returns what is recorded at that moment."""
+        self.node.kill()
+        assert self.node.reap() == -signal.SIGKILL
+        self.tap.take()
+        return self.recorded()
+
+    def recorded(self) -> Saved:
+        """What its journal holds."""
+        return inspect.show(self.journal).saved
+
+    def restart(self) -> list[Said]:
+        """Start it again; returns what its peers said while it was dead. It said nothing itself."""
+        said = self.tap.take()
+        self.node.start()
+        return said
+
+    def recovered(self) -> None:
+        """Wait until both directions of every recorded tunnel are in step, and the control API answers."""
+        for event in ("node.synchronised", "node.api"):
+            until(lambda event=event: self.node.reached_ns(event) is not None, event, RECOVERY_S)  # type: ignore[misc]
+
+    def happened(self, *events: str) -> list[Event]:
+        """The events of these names since the last start."""
+        self.node.log.refresh()
+        return list(self.node.log.since(self.node.started_ns, *events))
+
+
 @contextmanager
-def running(lab: Claim, net: Topology, role: str, tables: str, directory: Path) -> Iterator[Node]:
+def running(lab: Claim, net: Topology, role: str, tables: str, directory: Path) -> Iterator[Station]:
     """A node of ours in its namespace, from when its control API answers; killed at the end. Its log is kept."""
     state = lab.scratch() / role
     run_dir = lab.directory / role
@@ -75,13 +118,15 @@ format = "json"
 device = "{TUN}"
 {tables}
 """
-    node = Node(role, net.of(role), config, directory, run_dir)
+    node = Node(role, net.of(role), config, directory, run_dir, launch=forked)
+    station = Station(node, net.of(role), state / "journal.db")
     node.start()
     try:
         until(lambda: node.reached_ns("node.api") is not None, "our node")
-        yield node
+        yield station
     finally:
         node.close()
+        station.tap.close()
 
 
 def lns_tables() -> str:

@@ -80,9 +80,9 @@ def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         try:
             until(lambda: daemon.ready, "l2tpns")
             tables = lac_tables(kind) + "".join(map(on_command, CROWD, repeat(kind)))
-            with running(lab, net, "lac", tables, tmp_path_factory.mktemp("lac")) as node:
+            with running(lab, net, "lac", tables, tmp_path_factory.mktemp("lac")) as station:
                 route_subscribers(net, TUN)
-                yield Line(kind, daemon, node, net)
+                yield Line(kind, daemon, station.node, net)
         finally:
             daemon.close()
             radius.close()
@@ -98,7 +98,7 @@ def test_set_up_ping_and_tcp(line: Line) -> None:
     session = line.connected()
     assert session.address == ADDRESS
     expect_traffic(line, session)
-    exchange(line.net.core, CORE_ADDRESS, line.net.lac, source=session.address)
+    exchange(line.net.core, CORE_ADDRESS, line.net.lac, leave_by=session.address)
 
 
 CLEARINGS: dict[str, Callable[[Line, SessionView], None]] = {

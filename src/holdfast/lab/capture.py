@@ -9,11 +9,11 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import addressof, create_string_buffer
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from holdfast.core.errors import LocalError
 from holdfast.lab.process import spawn, stop
@@ -27,7 +27,10 @@ _PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, _SNAP, 1)
 """Nanosecond pcap, Ethernet."""
 _RECORD = struct.Struct("<IIII")
 
-_L2TP_ONLY = (
+Operation: TypeAlias = tuple[int, int, int, int]
+"""One operation of classic BPF: code, jump if true, jump if false, operand."""
+
+_L2TP_ONLY: Sequence[Operation] = (
     (0x28, 0, 0, 12),  # ldh [12]: Ethernet type
     (0x15, 0, 10, 0x0800),  # IPv4, else drop
     (0x30, 0, 0, 23),  # ldb [23]: protocol
@@ -69,18 +72,17 @@ def main(argv: list[str]) -> int:
     """The capture process."""
     interface, file = argv
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock, open(file, "wb") as out:
-        _prepare(sock, interface)
+        attach(sock, interface)
         out.write(_PCAP_HEADER)
         print("ready", flush=True)
         _copy(sock, out)
     return 0
 
 
-def _prepare(sock: socket.socket, interface: str) -> None:
-    program = create_string_buffer(b"".join(struct.pack("HBBI", *op) for op in _L2TP_ONLY))
-    sock.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(_L2TP_ONLY), addressof(program))
-    )
+def attach(sock: socket.socket, interface: str, keep: Sequence[Operation] = _L2TP_ONLY) -> None:
+    """Let a packet socket hear, without blocking, what of an interface's packets a filter keeps."""
+    program = create_string_buffer(b"".join(struct.pack("HBBI", *op) for op in keep))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(keep), addressof(program)))
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
     except PermissionError:  # in a user namespace only the ordinary limit can be reached

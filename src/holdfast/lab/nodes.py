@@ -2,16 +2,16 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from holdfast.core.errors import LocalError
 from holdfast.lab.control import Control
 from holdfast.lab.events import EventLog
-from holdfast.lab.process import spawn, stop
+from holdfast.lab.process import Process, fork, spawn, stop
 from holdfast.lab.topology import LAC_ADDRESS, LNS_ADDRESS, LNS_CORE_ADDRESS, POOL, TUN
 
 
@@ -19,11 +19,39 @@ class NodeFailed(LocalError):
     """A node did not start, or ended by itself."""
 
 
+Launch: TypeAlias = Callable[[Path, str, Path], Process]
+"""Starts a node: with this configuration, in this namespace, its output appended to this file."""
+
+
+def command(config: Path, namespace: str, log: Path) -> Process:
+    """As in life: `holdfast run`."""
+    return spawn([sys.executable, "-m", "holdfast", "run", "-c", str(config)], namespace, log)
+
+
+def forked(config: Path, namespace: str, log: Path) -> Process:
+    """The same program in a child of this process, which has everything imported: for where imports take seconds."""
+    from holdfast.daemon import api  # noqa: F401  # here, for all children
+    from holdfast.daemon.config import load
+    from holdfast.daemon.run import run
+
+    return fork(lambda: run(load(config)), namespace, log)
+
+
 class Node:
     """One `holdfast run` process, started and killed as often as one likes; its events and control API."""
 
-    def __init__(self, role: str, namespace: str, config: str, directory: Path, run_dir: Path) -> None:
+    def __init__(
+        self,
+        role: str,
+        namespace: str,
+        config: str,
+        directory: Path,
+        run_dir: Path,
+        *,
+        launch: Launch = command,
+    ) -> None:
         self.role = role
+        self._launch = launch
         self._namespace = namespace
         self._config = directory / "holdfast.toml"
         self._config.touch(mode=0o600)
@@ -31,7 +59,7 @@ class Node:
         self.log_path = directory / "log"
         self.log = EventLog(self.log_path)
         self.control = Control(str(run_dir / "control.sock"))
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self.started_ns = 0
         self.killed_ns = 0
         self.dead_ns = 0
@@ -39,19 +67,19 @@ class Node:
     def start(self) -> None:
         """Start the process; `started_ns` is the moment before."""
         _end_line(self.log_path)
-        argv = [sys.executable, "-m", "holdfast", "run", "-c", str(self._config)]
         self.started_ns = time.monotonic_ns()
-        self._process = spawn(argv, self._namespace, self.log_path)
+        self._process = self._launch(self._config, self._namespace, self.log_path)
 
     def kill(self) -> None:
         """SIGKILL, without waiting."""
         self.killed_ns = time.monotonic_ns()
         os.kill(self._running().pid, signal.SIGKILL)
 
-    def reap(self) -> None:
-        """Wait until the killed process is gone; `dead_ns` is the moment after."""
-        self._running().wait()
+    def reap(self) -> int:
+        """Wait until the killed process is gone, and return its status; `dead_ns` is the moment after."""
+        status = self._running().wait()
         self.dead_ns = time.monotonic_ns()
+        return status
 
     def check(self) -> None:
         """Raise NodeFailed if the process has ended by itself."""
@@ -72,7 +100,7 @@ class Node:
         if self._process is not None:
             stop(self._process)
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> Process:
         if self._process is None:
             raise NodeFailed(f"the {self.role} was never started")
         return self._process

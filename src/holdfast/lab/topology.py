@@ -5,6 +5,7 @@ Subscribers live at the LAC as one local route for the whole pool (AnyIP): any a
 pool by way of the LNS. No reverse-path filter: the two directions take different interfaces on purpose.
 """
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,20 @@ def route_subscribers(net: Topology, device: str = TUN, via: str = "") -> None:
     """Send what subscribers send into `device` at the LAC (`via`: by a gateway, for a path without a tunnel)."""
     gateway = f"via {via} " if via else ""
     ip(f"route replace default {gateway}dev {device} table {_SUBSCRIBER_TABLE}", namespace=net.lac)
+
+
+def set_apart(net: Topology, address: str) -> None:
+    """Once per address: what this subscriber sends goes where `route_subscriber` says, not where that of all goes."""
+    ip(f"rule add from {address} lookup {_table_of(address)} priority 1", namespace=net.lac)
+
+
+def route_subscriber(net: Topology, address: str, device: str) -> None:
+    """Send what a subscriber that was set apart sends into `device` at the LAC."""
+    ip(f"route replace default dev {device} table {_table_of(address)}", namespace=net.lac)
+
+
+def _table_of(address: str) -> int:
+    return int(IPv4Address(address))
 
 
 def kernel_counters(namespace: str) -> dict[str, int]:

@@ -25,6 +25,9 @@ MODULES = ("l2tp_ppp", "tun")
 _OUTPUT_PARAMETER = "holdfast_output"
 """A kernel parameter of ours: the first process gets it, and its children, as an environment variable."""
 
+_INHERITED = ("PYTHONPATH",)
+"""Variables of the caller's environment that the command finds in its own; the kernel itself hands on none."""
+
 _PROGRAM = "linux.uml"
 _KERNEL_MODULES = Path("/usr/lib/uml/modules")
 _INIT = Path(__file__).with_name("init.sh")
@@ -116,6 +119,7 @@ def _main(command: Sequence[str], modules: Sequence[str]) -> str:
     return "\n".join(
         [
             "export HOME=/run",
+            *(f"export {name}={shlex.quote(os.environ[name])}" for name in _INHERITED if name in os.environ),
             "ip link set lo up",
             *(f"modprobe {module}" for module in modules),
             f"cd {shlex.quote(os.getcwd())}",

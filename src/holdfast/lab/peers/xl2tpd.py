@@ -109,6 +109,18 @@ class Xl2tpd:
         if not self._command("disconnect-lac"):
             raise PeerFailed(f"xl2tpd does not disconnect: see {self.log}")
 
+    def call_on(self, tunnel_id: int) -> None:
+        """Place a call in a tunnel, by its id at xl2tpd, whoever has set it up. Raises PeerFailed."""
+        self._require("connect-lac", tunnel_id)
+
+    def stop_tunnel(self, tunnel_id: int) -> None:
+        """End a tunnel, by its id at xl2tpd, whoever has set it up. Raises PeerFailed."""
+        self._require("disconnect-lac", tunnel_id)
+
+    def _require(self, word: str, tunnel_id: int) -> None:
+        if not self._command(word, str(tunnel_id)):
+            raise PeerFailed(f"xl2tpd refuses {word} of tunnel {tunnel_id}: see {self.log}")
+
     def signal_pppd(self, number: signal.Signals) -> None:
         """Send a signal to the pppd of the session. Raises PeerFailed if there is none."""
         pid = self.pppd
@@ -120,6 +132,10 @@ class Xl2tpd:
     def has_pppd(self) -> bool:
         """Whether a pppd of this daemon runs."""
         return self.pppd is not None
+
+    def hang_up(self) -> None:
+        """End the call as the user of pppd would. Raises PeerFailed if there is none."""
+        self.signal_pppd(signal.SIGTERM)
 
     def end(self) -> None:
         """Ask the daemon to end, as its service would be stopped, and wait until it has."""
@@ -136,17 +152,17 @@ class Xl2tpd:
 
     @property
     def pppd(self) -> int | None:
-        """The process that the file names, unless it is gone and its file was left behind."""
+        """The process id of this daemon's pppd: what the file names, unless that is gone and the file was left behind."""
         try:
             pid = int(self._pid_file.read_text().split()[0])
             return pid if Path(f"/proc/{pid}/comm").read_text().strip() == "pppd" else None
         except (FileNotFoundError, ProcessLookupError, IndexError):
             return None
 
-    def _command(self, word: str) -> bool:
+    def _command(self, word: str, what: str = _LINE) -> bool:
         with entered(self._namespace):
             done = subprocess.run(
-                ["xl2tpd-control", "-c", str(self._control), word, _LINE],
+                ["xl2tpd-control", "-c", str(self._control), word, what],
                 stdout=subprocess.DEVNULL,
                 check=False,
                 timeout=30,
