@@ -82,6 +82,11 @@ class Line(ABC):
 
     @property
     @abstractmethod
+    def peer_address(self) -> str:
+        """Where xl2tpd is."""
+
+    @property
+    @abstractmethod
     def leave_by(self) -> str:
         """The device or the source address by which the subscriber sends."""
 
@@ -107,8 +112,13 @@ class Line(ABC):
         until(lambda: tunnel_of(self.node, self.kind) is None, f"our tunnel of {self.name} to end")
 
     @abstractmethod
+    def end(self) -> None:
+        """The subscriber ends the call; the tunnel stays."""
+
     def hang_up(self) -> None:
-        """The subscriber ends the call; the tunnel stays. Both ends have let go afterwards."""
+        """End the call, and wait until both ends have let go of it."""
+        self.end()
+        self.released()
 
     def expect_pings(self) -> None:
         """Echo-Requests are answered both ways."""
@@ -155,9 +165,12 @@ class LineToOurLns(Line):
     def leave_by(self) -> str:
         return self.daemon.device
 
-    def hang_up(self) -> None:
+    def end(self) -> None:
         self.daemon.hang_up()
-        self.released()
+
+    @property
+    def peer_address(self) -> str:
+        return LAC_ADDRESSES[self.kind]
 
 
 class LineFromOurLac(Line):
@@ -178,9 +191,12 @@ class LineFromOurLac(Line):
         assert session is not None
         return session.address
 
-    def hang_up(self) -> None:
+    def end(self) -> None:
         self.node.control.subscriber(self.kind, "down")
-        self.released()
+
+    @property
+    def peer_address(self) -> str:
+        return LNS_ADDRESSES[self.kind]
 
 
 class Stage:

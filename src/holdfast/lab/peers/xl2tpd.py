@@ -95,6 +95,11 @@ class Xl2tpd:
             raise PeerFailed(f"xl2tpd has ended: see {self.log}")
         return self._control.exists()
 
+    @property
+    def said(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text()
+
     def start(self) -> None:
         """Start the daemon; no call is placed."""
         _ANSWERS.mkdir(exist_ok=True)

@@ -1,0 +1,140 @@
+"""An outage of ours as the lines with xl2tpd see it: what was before, the kill, what the peers said, what is after."""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from holdfast.daemon.views import SessionView, TunnelView
+from holdfast.lab import tap
+from holdfast.lab.tap import Said
+from holdfast.records import SessionRecord, session_key
+from holdfast.wire.codes import Msg
+from interop.rig import Station, until
+from interop.xl2tpd_lines import Line
+
+
+class Before(msgspec.Struct, frozen=True):
+    """A line as it was before the fault: our tunnel and session, their pppd, how much xl2tpd had logged."""
+
+    line: Line
+    tunnel: TunnelView
+    session: SessionView
+    pppd: int | None
+    logged: int
+
+
+def connect(lines: Iterable[Line]) -> None:
+    """Let those call that are not connected, all at once."""
+    waiting = [line for line in lines if line.ready() is None]
+    for line in waiting:
+        line.call()
+    for line in waiting:
+        line.connected()
+
+
+def hang_up(lines: Iterable[Line]) -> None:
+    """Let those hang up that are connected, all at once."""
+    connected = [line for line in lines if line.session is not None]
+    for line in connected:
+        line.end()
+    for line in connected:
+        line.released()
+
+
+def observe(lines: Iterable[Line]) -> list[Before]:
+    """Note what must be the same afterwards."""
+    return [
+        Before(line, line.tunnel, line.connected(), line.daemon.pppd, len(line.daemon.said)) for line in lines
+    ]
+
+
+def stations(lines: Iterable[Line]) -> list[Station]:
+    """The nodes where these lines end."""
+    return list({id(line.station): line.station for line in lines}.values())
+
+
+def kill(lines: Iterable[Line], before: Iterable[Before]) -> None:
+    """Kill the nodes of the lines. What was established, and nothing else, is on record at that moment."""
+    for station in stations(lines):
+        recorded = {_key(record) for record in station.kill().sessions}
+        assert recorded == {b.session.key for b in before if b.line.station is station}
+
+
+def _key(record: SessionRecord) -> int:
+    return session_key(record.tunnel_id, record.local_id)
+
+
+def restart(lines: Iterable[Line]) -> Mapping[str, list[Said]]:
+    """Start the nodes of the lines; returns what each line's peer said meanwhile, by the name of the line."""
+    lines = list(lines)
+    said: dict[str, list[Said]] = {line.name: [] for line in lines}
+    names = {(id(line.station), line.peer_address): line.name for line in lines}
+    for station in stations(lines):
+        for message in station.restart():
+            said[names[id(station), message.source]].append(message)
+    return said
+
+
+def recovered(lines: Iterable[Line]) -> None:
+    """Wait until the tunnels of the lines are in step again."""
+    for station in stations(lines):
+        station.recovered()
+
+
+def outage(lines: Iterable[Line], before: Iterable[Before], seconds: float = 0.0) -> None:
+    """Kill the nodes of the lines, start them again after a while, and wait until they have recovered."""
+    lines = list(lines)
+    kill(lines, before)
+    time.sleep(seconds)
+    restart(lines)
+    recovered(lines)
+
+
+PROBE_HEARD = (
+    re.compile(
+        r"check_control: Received out of order control packet on tunnel \d+ \(got \d+, expected \d+\)"
+    ),
+    re.compile(r"handle_control: bad control packet!"),
+)
+"""What xl2tpd logs of every duplicate, and so of our probes, before it acknowledges it."""
+
+
+def complaints(logged: str) -> list[str]:
+    """What xl2tpd has logged, but for the duplicates that it was sent."""
+    lines = [line.partition(": ")[2] for line in logged.splitlines()]
+    return [line for line in lines if not any(known.fullmatch(line.strip()) for known in PROBE_HEARD)]
+
+
+def expect_unnoticed(before: Iterable[Before]) -> None:
+    """Everything is as it was, traffic flows, and xl2tpd has no word to say about it."""
+    for b in before:
+        line = b.line
+        session = line.ready()
+        assert session is not None, f"{line.name}: no session"
+        assert (session.key, session.peer_id) == (b.session.key, b.session.peer_id), line.name
+        assert (session.address, session.state) == (b.session.address, b.session.state), line.name
+        assert (line.tunnel.id, line.tunnel.peer_id) == (b.tunnel.id, b.tunnel.peer_id), line.name
+        assert line.daemon.pppd == b.pppd, line.name
+        assert not complaints(line.daemon.said[b.logged :]), line.name
+        line.expect_traffic()
+
+
+def expect_clear_and_call(lines: Iterable[Line]) -> None:
+    """The calls end in order, and the next ones come up and forward."""
+    lines = list(lines)
+    hang_up(lines)
+    connect(lines)
+    for line in lines:
+        line.expect_pings()
+
+
+def said_by(line: Line, said: Mapping[str, list[Said]], message: Msg) -> int:
+    """How often the peer of a line said this."""
+    return tap.count(said[line.name], message, line.peer_address)
+
+
+def gone(b: Before) -> None:
+    """Wait until our side has let go of a session as well."""
+    until(lambda: b.line.session is None or b.line.session.key != b.session.key, f"{b.line.name} to end")

@@ -1,0 +1,197 @@
+"""kill -9 and restart of our LNS and of our LAC in front of xl2tpd and pppd, which do not notice.
+
+Four lines meet each fault at once: our LNS and our LAC, each with a tunnel without a secret and one with.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from holdfast.lab import stand_in
+from holdfast.wire.codes import Msg
+from interop.outage import (
+    connect,
+    expect_clear_and_call,
+    expect_unnoticed,
+    gone,
+    hang_up,
+    kill,
+    observe,
+    outage,
+    recovered,
+    restart,
+    said_by,
+    stations,
+)
+from interop.rig import GUARDED, OPEN, OUTSIDE, until
+from interop.xl2tpd_lines import Line, Stage, our_lac, our_lns
+
+pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
+
+WRAPPING = 70_000
+HELLO_AFTER_S = 60
+"""xl2tpd says HELLO so long after the tunnel was set up, and again."""
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage]]:
+    with our_lns(tmp_path_factory.mktemp) as lns, our_lac(tmp_path_factory.mktemp) as lac:
+        yield {"lns": lns, "lac": lac}
+
+
+@pytest.fixture
+def lines(stages: dict[str, Stage]) -> list[Line]:
+    """All lines, connected."""
+    lines = [line for stage in stages.values() for line in stage.lines.values()]
+    connect(lines)
+    return lines
+
+
+@pytest.mark.parametrize("seconds", [0, 5, 20])
+def test_idle(lines: list[Line], seconds: int) -> None:
+    before = observe(lines)
+    outage(lines, before, seconds)
+    expect_unnoticed(before)
+    expect_clear_and_call(lines)
+
+
+@pytest.mark.parametrize("seconds", [0, 5, 20])
+def test_under_traffic(lines: list[Line], seconds: int, tmp_path: Path) -> None:
+    before = observe(lines)
+    with ExitStack() as at_end:
+        pings = [at_end.enter_context(closing(line.pings(tmp_path))) for line in lines]
+        transfers = [at_end.enter_context(closing(line.transfer(tmp_path))) for line in lines]
+        until(lambda: all(ping.last_answered > 2 for ping in pings), "pings before the kill")
+        assert all(transfer.running for transfer in transfers)
+        kill(lines, before)
+        time.sleep(seconds)
+        answered = [ping.last_answered for ping in pings]
+        assert all(transfer.running for transfer in transfers)
+        restart(lines)
+        recovered(lines)
+        until(
+            lambda: all(ping.last_answered > n for ping, n in zip(pings, answered, strict=True)),
+            "pings after the restart",
+        )
+        for transfer in transfers:
+            transfer.finish()
+    expect_unnoticed(before)
+    expect_clear_and_call(lines)
+
+
+def test_twice_in_a_row(lines: list[Line]) -> None:
+    before = observe(lines)
+    kill(lines, before)
+    restart(lines)
+    for station in stations(lines):
+        until(lambda station=station: station.happened("node.data_flows"), "data to flow")  # type: ignore[misc]
+    outage(lines, before)
+    outage(lines, before)
+    expect_unnoticed(before)
+    expect_clear_and_call(lines)
+
+
+def test_hello_during_the_outage(lines: list[Line]) -> None:
+    for line in lines:
+        line.node.control.clear_tunnel(line.tunnel.id)
+    for line in lines:
+        line.released()
+    connect(lines)
+    before = observe(lines)
+    youngest = max(line.tunnel.established_utc_us for line in lines) / 1e6
+    oldest = min(line.tunnel.established_utc_us for line in lines) / 1e6
+    assert youngest - oldest < 6, "the HELLOs come too far apart"
+    time.sleep(oldest + HELLO_AFTER_S - 2 - time.time())
+    kill(lines, before)
+    time.sleep(youngest + HELLO_AFTER_S + 2 - time.time())
+    said = restart(lines)
+    assert all(said_by(line, said, Msg.HELLO) for line in lines), said
+    recovered(lines)
+    expect_unnoticed(before)
+    expect_clear_and_call(lines)
+
+
+@pytest.mark.parametrize("seconds", [2, 20])
+def test_cdn_during_the_outage(lines: list[Line], seconds: int) -> None:
+    before = observe(lines)
+    kill(lines, before)
+    for line in lines:
+        line.daemon.hang_up()
+    time.sleep(seconds)
+    said = restart(lines)
+    assert all(said_by(line, said, Msg.CDN) for line in lines), said
+    recovered(lines)
+    for b in before:
+        gone(b)
+    connect(lines)
+    for b in before:
+        assert b.line.tunnel.id == b.tunnel.id
+        b.line.expect_pings()
+
+
+@pytest.mark.parametrize("seconds", [2, 20])
+def test_stopccn_during_the_outage(lines: list[Line], seconds: int) -> None:
+    before = observe(lines)
+    kill(lines, before)
+    for b in before:
+        b.line.daemon.stop_tunnel(b.tunnel.peer_id)
+    time.sleep(seconds)
+    said = restart(lines)
+    assert all(said_by(line, said, Msg.STOPCCN) for line in lines), said
+    for b in before:
+        gone(b)
+        until(lambda b=b: tunnel_id(b.line) != b.tunnel.id, f"the tunnel of {b.line.name} to end")  # type: ignore[misc]
+    connect(lines)
+    for b in before:
+        assert b.line.tunnel.id != b.tunnel.id
+        b.line.expect_traffic()
+
+
+def tunnel_id(line: Line) -> int:
+    return next(
+        (t.id for t in line.node.control.tunnels() if t.peer_name == line.kind and t.state == "established"),
+        0,
+    )
+
+
+@pytest.mark.parametrize("seconds", [2, 20])
+@pytest.mark.parametrize("caller", [OPEN, GUARDED])
+def test_icrq_during_the_outage(
+    stages: dict[str, Stage], lines: list[Line], caller: str, seconds: int
+) -> None:
+    """A LAC's call comes up. An LNS's is refused, as we serve no incoming calls there."""
+    calling = stages["lns"].lines[caller]
+    hang_up([calling])
+    quiet = [line for line in lines if line is not calling]
+    before = observe(quiet)
+    called = stages["lac"].lines[caller]
+    kill(lines, before)
+    assert calling.daemon.connect()
+    called.daemon.call_on(next(b.tunnel.peer_id for b in before if b.line is called))
+    time.sleep(seconds)
+    said = restart(lines)
+    assert said_by(calling, said, Msg.ICRQ)
+    assert said_by(called, said, Msg.ICRQ)
+    recovered(lines)
+    calling.connected()
+    calling.expect_traffic()
+    expect_unnoticed(b for b in before if b.line is not called)
+    expect_clear_and_call(lines)
+
+
+@pytest.mark.parametrize("hellos", [WRAPPING])
+def test_after_many_messages(lines: list[Line], hellos: int) -> None:
+    before = observe(lines)
+    time.sleep(1.5)
+    kill(lines, before)
+    for line in lines:
+        stand_in.exchange_hellos(line.station.journal, line.station.namespace, line.kind, hellos)
+    restart(lines)
+    recovered(lines)
+    for b in before:
+        assert 0 < (b.line.tunnel.ns - b.tunnel.ns - hellos) % 65536 < 20
+    expect_unnoticed(before)
+    expect_clear_and_call(lines)
