@@ -133,11 +133,6 @@ class Xl2tpd:
             raise PeerFailed(f"no pppd runs: see {self.ppp_log}")
         os.kill(pid, number)
 
-    @property
-    def has_pppd(self) -> bool:
-        """Whether a pppd of this daemon runs."""
-        return self.pppd is not None
-
     def hang_up(self) -> None:
         """End the call as the user of pppd would. Raises PeerFailed if there is none."""
         self.signal_pppd(signal.SIGTERM)
