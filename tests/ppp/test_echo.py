@@ -193,3 +193,15 @@ def test_P_10_a_stray_magic_is_no_sign_of_life() -> None:
 def test_a_link_that_is_not_open_is_not_asked() -> None:
     link, _ = reached(Phase.ESTABLISH)
     assert link.ask(at(1)) == []
+
+
+@pytest.mark.parametrize("head_of", [b"\xff\x03\xc0\x21", b"\xc0\x21"], ids=["ff03", "acfc"])
+def test_an_echo_is_understood_in_every_framing_that_a_peer_may_use(head_of: bytes) -> None:
+    """LCP's own number is never compressed to one octet (RFC 1661 6.5); address and control may be left out."""
+    s, _ = opened()
+    assert s.record is not None
+    _, peer = magics(s)
+    restored = Link.restore(SERVER, s.record, lambda n: bytes(n), at(0))
+    request = lcp(9, 7, peer)
+    assert kinds(restored.receive(head_of + request[4:], at(1))) == [(LCP, 10)]
+    assert restored.heard
