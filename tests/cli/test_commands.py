@@ -106,7 +106,33 @@ def test_lists_are_tables(holdfast: Holdfast, socket: str) -> None:
     assert row.split()[:4] == ["17", "9", "lac1", "192.0.2.1:1701"]
     assert len(holdfast("show", "sessions", "--socket", socket).out.splitlines()) == 1235
     assert "ann@example.net" in holdfast("show", "subscribers", "--socket", socket).out
-    assert "remote-endpoint" in holdfast("show", "recoveries", "--socket", socket).out
+    recoveries = holdfast("show", "recoveries", "--socket", socket).out
+    assert "remote-endpoint" in recoveries
+    assert "SEND SIDE ms" in recoveries and "RECEIVE SIDE ms" in recoveries
+
+
+def test_the_ledger_is_a_table_that_no_peer_can_disturb(holdfast: Holdfast, socket: str) -> None:
+    said = holdfast("show", "peers", "--socket", socket)
+    heading, row, _ = said.out.splitlines()
+    assert "KEPT s" in heading
+    assert "\x1b" not in said.out and "ven\\x1b[31mdor" in row
+    cells = row.split()
+    assert cells[:2] == ["lac1", "lac1.example.net"]
+    assert "2 of 3" in row and "4 (worst 12)" in row and "42" in cells
+    rows = json.loads(holdfast("show", "peers", "--json", "--socket", socket).out)
+    assert [row["offered"]["recovery_time_ms"] for row in rows] == [45_000, 45_000]
+
+
+def test_why_tells_its_story_in_words_or_as_facts(holdfast: Holdfast, socket: str) -> None:
+    said = holdfast("why", "tunnel", "17", "--socket", socket)
+    assert said.out.splitlines() == ["Tunnel 17 to lac1: established.", "No recovery of it is remembered."]
+    assert (
+        json.loads(holdfast("why", "tunnel", "17", "--json", "--socket", socket).out)["peer_name"] == "lac1"
+    )
+    unknown = holdfast("why", "tunnel", "5", "--socket", socket)
+    assert unknown.status == 1
+    assert "holdfast show tunnels" in unknown.err and unknown.err.count("\n") == 1
+    assert holdfast("why", "tunnel", "x", "--socket", socket).status == 2
 
 
 def test_lists_are_json_on_request(holdfast: Holdfast, socket: str, node: PretendNode) -> None:
@@ -159,7 +185,19 @@ def test_what_does_not_exist_is_status_1(holdfast: Holdfast, socket: str, comman
 
 def test_without_a_command_it_shows_its_help(holdfast: Holdfast) -> None:
     said = holdfast()
-    for command in ("init", "check", "run", "show", "clear", "subscriber", "stop", "state", "blast", "drill"):
+    for command in (
+        "init",
+        "check",
+        "run",
+        "show",
+        "why",
+        "clear",
+        "subscriber",
+        "stop",
+        "state",
+        "blast",
+        "drill",
+    ):
         assert command in said.out + said.err
 
 

@@ -26,6 +26,7 @@ from holdfast.records.writes import (
 from holdfast.state.saved import Saved
 
 SECRET = "failover-secret"
+BEGAN_UTC_US = 1_700_000_000_000_000
 LNS = "192.0.2.1"
 LAC = "192.0.2.2"
 
@@ -88,13 +89,14 @@ class Host:
         self.plane: dict[int, Entry] = {}
         self.set_aside: list[TunnelRecord | SessionRecord | EndpointRecord] = []
         self.logs: list[Log] = []
+        self.clock: Callable[[], Instant] = lambda: 0
         self.running = False
         self.journal_works = True
         self.new_process()
 
     def new_process(self) -> None:
         """A process that has not yet read its records."""
-        self.node = Node(self.config, self.random.randbytes, lambda: 1_700_000_000_000_000)
+        self.node = Node(self.config, self.random.randbytes, lambda: BEGAN_UTC_US + self.clock())
         self.plane.clear()
         self.logs.clear()
 
@@ -185,6 +187,8 @@ class Network:
         self.lns = Host(lns_config(sessions, lns_extra), 1)
         self.lac = Host(lac_config(sessions, tunnels, lac_extra), 2)
         self.hosts = {LNS: self.lns, LAC: self.lac}
+        for host in self.hosts.values():
+            host.clock = lambda: self.now
         self.lose: Callable[[Host, bytes], bool] = lambda source, data: False
         self.wire: list[tuple[Host, bytes]] = []
 

@@ -9,14 +9,18 @@ import uvloop
 
 from holdfast.daemon.api import Server, bind, server
 from holdfast.daemon.views import (
+    MethodView,
     NodeView,
+    PeerView,
     RecoveryView,
     SessionDetail,
     SessionView,
     SubscriberView,
     TunnelView,
+    WhyView,
 )
-from holdfast.records import session_key
+from holdfast.records import FailoverCapability, session_key
+from holdfast.records.ledger import PeerKey
 
 
 class PretendNode:
@@ -44,6 +48,27 @@ class PretendNode:
             peer_port=1701, side="lns", state="established", initiator=False, sessions=len(self.keys),
         )  # fmt: skip
 
+    def why_tunnel(self, tunnel_id: int) -> WhyView | None:
+        if tunnel_id != 17:
+            return None
+        return WhyView(
+            tunnel_id=17, peer_name="lac1", host_name="lac1.example.net", state="established",
+            text=["Tunnel 17 to lac1: established.", "No recovery of it is remembered."],
+        )  # fmt: skip
+
+    def peer_keys(self) -> Iterable[PeerKey]:
+        return [("lac1", "lac1.example.net"), ("lac2", "h")]
+
+    def peer(self, key: PeerKey) -> PeerView | None:
+        tried = MethodView(
+            attempts=3, successes=2, failures=1, last="success", last_utc_us=9, send_last_ms=4, send_worst_ms=12,
+        )  # fmt: skip
+        return PeerView(
+            name=key[0], host_name=key[1], tunnels=1, method="silent", vendor="ven\x1b[31mdor", firmware=1, window=4,
+            offered=FailoverCapability(True, False, 45_000), rfc4951=MethodView(), silent=tried, contradictions=0,
+            doubted_until_utc_us=0, kept_ms=42_400, lost_ms=None, answered=0, seen_utc_us=1_700_000_000_000_000,
+        )  # fmt: skip
+
     def session_keys(self) -> Iterable[int]:
         return self.keys
 
@@ -68,7 +93,7 @@ class PretendNode:
         return [
             RecoveryView(
                 tunnel_id=17, peer_name="lac1", role="remote-endpoint", method="rfc4951",
-                state="synchronised", started_utc_us=1,
+                state="synchronised", started_utc_us=1, control_recovered_ms=3, receive_settled_ms=3,
             )
         ]  # fmt: skip
 

@@ -60,7 +60,17 @@ def test_every_list_and_the_counters(client: Client) -> None:
     assert [row["id"] for row in client.rows("tunnels")] == [17]
     assert [row["name"] for row in client.rows("subscribers")] == ["ann@example.net"]
     assert [row["state"] for row in client.rows("recoveries")] == ["synchronised"]
+    assert [row["vendor"] for row in client.rows("peers")] == ["ven\x1b[31mdor"] * 2
     assert client.call("GET", "counters") == {"rx_control": 7}
+
+
+def test_why_has_the_facts_and_the_words(client: Client) -> None:
+    why = client.call("GET", "tunnels", "17", "why")
+    assert why["state"] == "established" and why["recovery"] is None
+    assert why["text"][0].startswith("Tunnel 17")
+    with pytest.raises(CommandRefused, match="`holdfast show tunnels`") as refused:
+        client.call("GET", "tunnels", "5", "why")
+    assert refused.value.status == 404
 
 
 def test_one_session_in_full(client: Client, node: PretendNode) -> None:
@@ -102,7 +112,9 @@ def test_what_does_not_exist_is_404(client: Client, method: str, parts: tuple[st
 
 def test_it_describes_itself(client: Client) -> None:
     described = client.call("GET", *SCHEMA_PATH.removeprefix("/v1/").split("/"), "openapi.json")
-    assert {"/v1/sessions", "/v1/tunnels", "/v1/stop"} <= set(described["paths"])
+    paths = {"/v1/sessions", "/v1/tunnels", "/v1/peers", "/v1/tunnels/{tunnel_id}/why", "/v1/stop"}
+    assert paths <= set(described["paths"])
+    assert {"PeerView", "WhyView", "ChoiceView", "StepView"} <= set(described["components"]["schemas"])
 
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from msgspec import structs
 from holdfast.core.clock import SECOND, Instant
 from holdfast.protocol.effects import Address, Effect, Persist, Send
 from holdfast.protocol.endpoint import Endpoint
-from holdfast.protocol.settings import EndpointSettings, FailoverSettings, PeerSettings
+from holdfast.protocol.settings import EndpointSettings, Evidence, FailoverSettings, PeerSettings
 from holdfast.records import SessionRecord, TunnelRecord, session_key
 from holdfast.records.writes import ForgetSession, ForgetTunnel, Save
 
@@ -157,11 +157,14 @@ class Pair:
         self.down.add(side.name)
         side.start()
 
-    def restart(self, side: Side, away_s: float | None = None) -> None:
-        """Start again from the records and recover; `away_s` is what is known of the outage."""
+    def restart(self, side: Side, away_s: float | None = None, evidence: Evidence | None = None) -> None:
+        """Start again from the records and recover; `away_s` is what is known of the outage, `evidence` of the peer."""
         self.down.discard(side.name)
         self.deliver(
             side,
             side.endpoint.restore(list(side.tunnels.values()), list(side.sessions.values()), self.now),
         )
+        for tunnel in side.endpoint.ctx.established():
+            if evidence is not None:
+                side.endpoint.inform(tunnel.local_id, evidence)
         self.deliver(side, side.endpoint.recover(self.now, None if away_s is None else int(away_s * SECOND)))

@@ -19,7 +19,7 @@ from holdfast.protocol.effects import (
     TunnelDown,
 )
 from holdfast.protocol.session import Call
-from holdfast.protocol.settings import FailoverSettings, Method
+from holdfast.protocol.settings import Evidence, FailoverSettings, Method
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import parse_control
 from holdfast.wire.messages import decode
@@ -302,6 +302,106 @@ def test_a_capable_peer_that_answers_no_probe_is_asked_by_rfc_4951_once_more() -
     assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
     assert RecoveryPhase.FELL_BACK in phases(pair.lns)
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+AUTO = FailoverSettings(method=Method.AUTO)
+FAILS = Evidence(rfc4951_fails=True)
+
+
+def capable_pair(failover: FailoverSettings = AUTO) -> Pair:
+    """Both sides offer RFC 4951; the LNS has been killed."""
+    pair = Pair(lns_failover=failover, lac_failover=failover)
+    pair.call(pair.connect(), 3)
+    pair.lns.record_numbers()
+    pair.lns.news.clear()
+    pair.crash(pair.lns)
+    pair.log.clear()
+    return pair
+
+
+def test_experience_that_rfc_4951_fails_makes_silent_resynchronisation_the_first() -> None:
+    pair = capable_pair()
+    pair.restart(pair.lns, evidence=FAILS)
+    pair.run(1)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    assert not any(data[4:6] == b"\0\0" for _, data in pair.log)  # no SCCRQ
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+@pytest.mark.parametrize("method", [Method.RFC4951, Method.SILENT, Method.OFF])
+def test_experience_never_overrules_the_configuration(method: Method) -> None:
+    pair = capable_pair(FailoverSettings(method=method))
+    pair.restart(pair.lns, evidence=FAILS)
+    pair.run(1)
+    recoveries = [news for news in pair.lns.news if isinstance(news, Recovery)]
+    assert {news.role for news in recoveries} == {
+        "silent" if method is Method.SILENT else "recovery-endpoint"
+    }
+
+
+def test_where_experience_was_wrong_rfc_4951_is_left() -> None:
+    pair = capable_pair()
+    pair.lose = lambda data, to: (
+        data[4:6] != b"\0\0" and to == ("192.0.2.2", 1701) and pair.now < 1_012 * SECOND
+    )
+    pair.restart(pair.lns, evidence=FAILS)
+    pair.run(20)
+    roles = [(n.role, n.phase) for n in pair.lns.news if isinstance(n, Recovery)]
+    assert roles[:2] == [("silent", RecoveryPhase.STARTED), ("silent", RecoveryPhase.FELL_BACK)]
+    assert roles[-1] == ("recovery-endpoint", RecoveryPhase.SYNCHRONISED)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
+
+
+@pytest.mark.parametrize(("patience_s", "given_up_s"), [(0, 31), (5, 31), (45, 45)])
+def test_patience_may_be_longer_than_the_least_patient_routers_and_never_shorter(
+    patience_s: int, given_up_s: int
+) -> None:
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    pair.down.add("lac1")
+    pair.restart(pair.lns, evidence=Evidence(patience=patience_s * SECOND))
+    pair.run(given_up_s - 0.5)
+    assert len(sessions(pair.lns)) == 3
+    pair.run(1)
+    assert sessions(pair.lns) == set()
+
+
+def test_what_the_first_tunnels_have_taught_counts_for_those_that_wait() -> None:
+    failover = FailoverSettings(method=Method.AUTO, parallel=2)
+    pair = Pair(lns_failover=failover, lac_failover=failover)
+    for _ in range(9):
+        pair.call(pair.connect())
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    pair.lose = lambda data, to: data[4:6] == b"\0\0"
+    pair.lns.news.clear()
+    pair.restart(pair.lns)
+    pair.run(6.5)
+    recoveries = [news for news in pair.lns.news if isinstance(news, Recovery)]
+    reasons = [news.text for news in recoveries if news.phase is RecoveryPhase.FELL_BACK]
+    assert reasons == ["no answer to the SCCRQ"] * 4 + ["it has failed for other tunnels of this peer"] * 5
+    assert sum(news.phase is RecoveryPhase.SYNCHRONISED for news in recoveries) == 9
+    assert len(sessions(pair.lns)) == 9
+    assert not pair.lns.endpoint.ctx.fell_back
+
+
+def test_a_tunnel_that_rfc_4951_recovers_lets_the_others_try() -> None:
+    failover = FailoverSettings(method=Method.AUTO, parallel=3)
+    pair = Pair(lns_failover=failover, lac_failover=failover)
+    for _ in range(9):
+        pair.call(pair.connect())
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    dropped = iter([True] * 5)
+    pair.lose = lambda data, to: (
+        data[4:6] == b"\0\0" and next(dropped, False)
+    )  # two of three SCCRQs, twice each
+    pair.lns.news.clear()
+    pair.restart(pair.lns)
+    pair.run(10)
+    recoveries = [news for news in pair.lns.news if isinstance(news, Recovery)]
+    assert sum(news.phase is RecoveryPhase.FELL_BACK for news in recoveries) == 2
+    assert len(sessions(pair.lns)) == 9
 
 
 def test_a_tunnel_that_is_cleared_while_it_probes_is_over() -> None:

@@ -6,7 +6,7 @@ wrong; 3 no node answers.
 
 import typer
 
-from holdfast.cli import manage, setup, show, state
+from holdfast.cli import manage, setup, show, state, why
 
 app = typer.Typer(
     name="holdfast",
@@ -21,3 +21,4 @@ setup.add_to(app)
 show.add_to(app)
 manage.add_to(app)
 state.add_to(app)
+why.add_to(app)

@@ -36,7 +36,9 @@ def print_table(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     cells = [[cell(row) for _, cell in columns] for row in rows]
     texts = [[heading for heading, _ in columns], *([_text(c) for c in line] for line in cells)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    right = [bool(cells) and all(isinstance(line[i], int) for line in cells) for i in range(len(columns))]
+    right = [
+        bool(cells) and all(isinstance(line[i], int | None) for line in cells) for i in range(len(columns))
+    ]
     for line in texts:
         padded = (
             text.rjust(width) if to_right else text.ljust(width)
@@ -51,6 +53,12 @@ def print_fields(fields: Mapping[str, object]) -> None:
     width = max((len(name) for name, _ in flat), default=0)
     for name, value in flat:
         print(f"{name.ljust(width)}  {_text(value)}")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Sentences, one a line."""
+    for line in lines:
+        print(_text(line))
 
 
 def print_json_rows(rows: Iterable[Row]) -> None:
@@ -95,6 +103,8 @@ def _text(value: object) -> str:
             return "-"
         case bool():
             return "yes" if value else "no"
+        case str() if not value.isprintable():  # a peer's text must not drive the terminal
+            return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
         case list() | tuple():
             return ", ".join(map(_text, value)) or "-"
         case _:

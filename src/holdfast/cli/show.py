@@ -10,6 +10,7 @@ from holdfast.cli.errors import FAILED, NOT_RUNNING, USAGE, fail
 from holdfast.cli.options import AsJson, ConfigFile, Socket, node_at
 from holdfast.cli.output import (
     Column,
+    Row,
     field,
     moment,
     print_fields,
@@ -51,6 +52,22 @@ SUBSCRIBERS: Sequence[Column] = (
     ("NEXT TRY", lambda row: f"{row['next_try_s']} s" if row["next_try_s"] else ""),
     ("LAST ERROR", field("last_error")),
 )
+PEERS: Sequence[Column] = (
+    ("PEER", field("name")),
+    ("HOST NAME", field("host_name")),
+    ("VENDOR", field("vendor")),
+    ("TUNNELS", field("tunnels")),
+    ("OFFERS RFC 4951", lambda row: _offer(row["offered"])),
+    ("METHOD", field("method")),
+    ("RFC 4951", lambda row: _tally(row["rfc4951"])),
+    ("SILENT", lambda row: _tally(row["silent"])),
+    ("LAST", lambda row: _last(row)["last"]),
+    ("BACK IN ms", lambda row: _worst(_last(row), "send")),
+    ("SETTLED IN ms", lambda row: _worst(_last(row), "receive")),
+    ("KEPT s", lambda row: _whole_seconds(row["kept_ms"])),
+    ("LOST s", lambda row: _whole_seconds(row["lost_ms"])),
+    ("SEEN", moment("seen_utc_us")),
+)
 RECOVERIES: Sequence[Column] = (
     ("TUNNEL", field("tunnel_id")),
     ("PEER", field("peer_name")),
@@ -58,7 +75,8 @@ RECOVERIES: Sequence[Column] = (
     ("METHOD", field("method")),
     ("STATE", field("state")),
     ("STARTED", moment("started_utc_us")),
-    ("CONTROL ms", field("control_recovered_ms")),
+    ("SEND SIDE ms", field("control_recovered_ms")),
+    ("RECEIVE SIDE ms", field("receive_settled_ms")),
     ("SYNCHRONISED ms", field("synchronised_ms")),
     ("SESSIONS", field("sessions")),
     ("STALE", field("stale_cleared")),
@@ -67,6 +85,33 @@ RECOVERIES: Sequence[Column] = (
     ("SILENT", field("silent_cleared")),
     ("REASON", field("reason")),
 )
+
+
+def _offer(offer: Row | None) -> str:
+    if offer is None or not offer["control"]:
+        return "no"
+    return f"{offer['recovery_time_ms'] / 1000:g} s"
+
+
+def _tally(method: Row) -> str:
+    return f"{method['successes']} of {method['attempts']}" if method["attempts"] else ""
+
+
+def _last(row: Row) -> Row:
+    """What the ledger says of the method that was tried last."""
+    methods: tuple[Row, Row] = row["rfc4951"], row["silent"]
+    return max(methods, key=lambda method: int(method["last_utc_us"]))
+
+
+def _worst(method: Row, side: str) -> str:
+    """Last measured time, and the worst."""
+    last, worst = method[f"{side}_last_ms"], method[f"{side}_worst_ms"]
+    return "" if last is None else str(last) if last == worst else f"{last} (worst {worst})"
+
+
+def _whole_seconds(ms: int | None) -> int | None:
+    return None if ms is None else round(ms / 1000)
+
 
 SessionId = Annotated[
     str,
@@ -77,7 +122,7 @@ SessionId = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
     group = typer.Typer(help="Show what a node knows.", no_args_is_help=True)
-    for command in (node, tunnels, sessions, session, subscribers, recoveries, counters):
+    for command in (node, tunnels, sessions, session, subscribers, peers, recoveries, counters):
         group.command(command.__name__)(command)
     app.add_typer(group, name="show")
 
@@ -107,6 +152,11 @@ def session(
 def subscribers(config: ConfigFile = None, socket: Socket = None, json: AsJson = False) -> None:
     """The PPP clients that the node runs."""
     _show_list(config, socket, json, "subscribers", SUBSCRIBERS)
+
+
+def peers(config: ConfigFile = None, socket: Socket = None, json: AsJson = False) -> None:
+    """Every peer that was met: what it offers, and how recoveries in front of it went."""
+    _show_list(config, socket, json, "peers", PEERS)
 
 
 def recoveries(config: ConfigFile = None, socket: Socket = None, json: AsJson = False) -> None:

@@ -24,12 +24,15 @@ from holdfast.daemon.listing import ListGone, Listings
 from holdfast.daemon.views import (
     NodeView,
     Page,
+    PeerView,
     RecoveryView,
     SessionDetail,
     SessionView,
     SubscriberView,
     TunnelView,
+    WhyView,
 )
+from holdfast.records.ledger import PeerKey
 
 SCHEMA_PATH = "/v1/schema"
 """The OpenAPI description is at this path, as openapi.json."""
@@ -42,6 +45,9 @@ class Control(Protocol):
     def counters(self) -> dict[str, int]: ...
     def tunnel_ids(self) -> Iterable[int]: ...
     def tunnel(self, tunnel_id: int) -> TunnelView | None: ...
+    def why_tunnel(self, tunnel_id: int) -> WhyView | None: ...
+    def peer_keys(self) -> Iterable[PeerKey]: ...
+    def peer(self, key: PeerKey) -> PeerView | None: ...
     def session_keys(self) -> Iterable[int]: ...
     def session(self, key: int) -> SessionView | None: ...
     def session_detail(self, key: int) -> SessionDetail | None: ...
@@ -82,6 +88,24 @@ def show_counters(state: Held) -> dict[str, int]:
 def list_tunnels(state: Held, after: After = "", limit: Limit = 500) -> Page[TunnelView]:
     """Control connections."""
     return state.lists.page(after, limit, state.node.tunnel_ids, state.node.tunnel)
+
+
+@get("/v1/tunnels/{tunnel_id:int}/why", sync_to_thread=False)
+def why_tunnel(state: Held, tunnel_id: FromPath[int]) -> WhyView:
+    """How a tunnel would be recovered and why, and what its last recovery did, step by step."""
+    why = state.node.why_tunnel(tunnel_id)
+    if why is None:
+        raise NotFoundException(
+            detail=f"there is no tunnel {tunnel_id}, and no recovery of one is remembered:"
+            " `holdfast show tunnels` and `holdfast show recoveries` have the ids"
+        )
+    return why
+
+
+@get("/v1/peers", sync_to_thread=False)
+def list_peers(state: Held, after: After = "", limit: Limit = 500) -> Page[PeerView]:
+    """The ledger: every peer that was met, what it offers, and what experience says of it."""
+    return state.lists.page(after, limit, state.node.peer_keys, state.node.peer)
 
 
 @get("/v1/sessions", sync_to_thread=False)
@@ -145,6 +169,8 @@ def application(control: Control) -> Litestar:
             show_node,
             show_counters,
             list_tunnels,
+            why_tunnel,
+            list_peers,
             list_sessions,
             show_session,
             list_subscribers,

@@ -8,18 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 
 from holdfast import __version__
 from holdfast.core.clock import Instant
+from holdfast.daemon.choices import peer_view
 from holdfast.daemon.line import Line
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.daemon.udp import UdpSocket
 from holdfast.daemon.views import (
     NodeView,
+    PeerView,
     RecoveryView,
     SessionDetail,
     SessionView,
     SubscriberView,
     TunnelView,
+    WhyView,
 )
+from holdfast.daemon.why import why_view
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.protocol.context import Context
@@ -27,6 +31,7 @@ from holdfast.protocol.recovery import choose
 from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import Counters, session_key, split_key
+from holdfast.records.ledger import PeerKey
 from holdfast.state.journal import Journal
 
 
@@ -86,6 +91,19 @@ class NodeControl:
         """One row of `show tunnels`."""
         tunnel = self._node.endpoint.tunnels.get(tunnel_id)
         return None if tunnel is None else _tunnel_view(self._node.endpoint.ctx, tunnel)
+
+    def why_tunnel(self, tunnel_id: int) -> WhyView | None:
+        """Why a tunnel is recovered the way it is, was, or would be."""
+        node = self._node
+        return why_view(node.endpoint.ctx, node.ledger, node.recoveries, tunnel_id)
+
+    def peer_keys(self) -> Iterable[PeerKey]:
+        """Of every peer in the ledger."""
+        return self._node.ledger.keys()
+
+    def peer(self, key: PeerKey) -> PeerView | None:
+        """One row of `show peers`."""
+        return peer_view(self._node.endpoint.ctx, self._node.ledger, key)
 
     def session_keys(self) -> Iterator[int]:
         """Of every session, those in set-up last."""

@@ -11,17 +11,19 @@ INTERVAL: Duration = 5 * SECOND
 
 
 class Identity:
-    """The endpoint's record: what the last process left, and what this one leaves to the next."""
+    """The endpoint's record: what the last process left, and what this one leaves to the next. `boot_epoch` counts the
+    processes.
+    """
 
     def __init__(self, name: str, endpoint: Endpoint) -> None:
         self._name = name
         self._endpoint = endpoint
-        self._boot_epoch = 0
+        self.boot_epoch = 0
         self._record: EndpointRecord | None = None
 
     def remember(self, record: EndpointRecord | None) -> None:
         """What the record says of the node and its tunnel ids, before any is given out."""
-        self._boot_epoch = (record.boot_epoch if record is not None else 0) + 1
+        self.boot_epoch = (record.boot_epoch if record is not None else 0) + 1
         if record is not None:
             self._endpoint.ctx.tunnel_ids.remember(record.recent_tunnel_ids)
 
@@ -37,7 +39,7 @@ class Identity:
         ctx = self._endpoint.ctx
         record = EndpointRecord(
             name=self._name,
-            boot_epoch=self._boot_epoch,
+            boot_epoch=self.boot_epoch,
             recent_tunnel_ids=tuple(ctx.tunnel_ids.recent),
             recent_session_ids={
                 str(t.local_id): tuple(t.ids.recent) for t in ctx.established() if t.ids.recent

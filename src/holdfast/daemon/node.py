@@ -8,6 +8,7 @@ machine ends that session and nothing else.
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from holdfast.core.auth import Accept
@@ -16,6 +17,7 @@ from holdfast.core.counters import Counter
 from holdfast.core.deadlines import Deadlines
 from holdfast.core.errors import LocalError
 from holdfast.core.ids import RandomBytes
+from holdfast.daemon.choices import choice_view
 from holdfast.daemon.config import Config
 from holdfast.daemon.effects import (
     ERROR,
@@ -33,6 +35,7 @@ from holdfast.daemon.effects import (
 from holdfast.daemon.identity import INTERVAL as ENDPOINT_INTERVAL
 from holdfast.daemon.identity import Identity
 from holdfast.daemon.lac import Lac
+from holdfast.daemon.ledger import Ledger
 from holdfast.daemon.line import Line
 from holdfast.daemon.proofs import NO_ANSWER, Proofs, Turn
 from holdfast.daemon.recoveries import Recoveries
@@ -72,7 +75,8 @@ class Node:
         self.endpoint = Endpoint(endpoint_settings(config), peer_finder(config), random, utc_us)
         self.aaa = local_aaa(config)
         self.lines: dict[int, Line] = {}
-        self.recoveries = Recoveries(utc_us)
+        self.ledger = Ledger(self.endpoint, utc_us)
+        self.recoveries = Recoveries(utc_us, partial(choice_view, self.endpoint.ctx, self.ledger))
         self.proofs = Proofs()
         self.lac = Lac(config, self.endpoint, random)
         self.dialler = self.lac.dialler
@@ -105,6 +109,7 @@ class Node:
         self._identity.remember_sessions(saved.endpoint)
         self._unsynchronised = set(self.endpoint.tunnels)
         away = max(0, self._utc_us() - saved.alive_utc_us) if saved.alive_utc_us else None
+        self.ledger.begin(saved, self._identity.boot_epoch, now)
         self._absorb(self.endpoint.recover(now, away), now, out)
         for key in self._orphans:
             self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
@@ -154,22 +159,28 @@ class Node:
         if self._endpoint_at is not None and self._endpoint_at <= now:
             self._endpoint_at = now + ENDPOINT_INTERVAL
             self._identity.save(out)
+            out.append(Persist(0, self.ledger.take()))
             self._save_again(out)
-        if self.endpoint.ctx.hints and self._hint_at <= now:
+        if self._hints_wait and self._hint_at <= now:
             self._hint_at = now + HINT_INTERVAL
-            out.append(Persist(0, self.endpoint.take_hints()))
+            out.append(Persist(0, self.endpoint.take_hints() + self.ledger.take()))
         self._dial(now, out)
         return out
 
     def deadline(self) -> Instant | None:
         """When `timer` wants to be called next."""
         earliest = self.endpoint.deadline()
-        hint_at = self._hint_at if self.endpoint.ctx.hints else None
+        hint_at = self._hint_at if self._hints_wait else None
         machines = (self._deadlines.next(), self.dialler.deadline(), self.proofs.deadline())
         for at in (*machines, self._endpoint_at, hint_at):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
+
+    @property
+    def _hints_wait(self) -> bool:
+        """Whether there is something to write that nobody waits for."""
+        return bool(self.endpoint.ctx.hints) or self.ledger.dirty
 
     def committed(self, lane: int) -> None:
         """What this lane waited for is on disk."""
@@ -291,6 +302,7 @@ class Node:
     def _tunnel_up(self, tunnel_id: int, now: Instant, out: list[Effect]) -> None:
         tunnel = self.endpoint.tunnels[tunnel_id]
         out.append(Log("tunnel.up", self._tunnel_fields(tunnel_id)))
+        self.ledger.met(tunnel)
         if tunnel.established:  # otherwise the peer has closed it in the same input
             self.dialler.tunnel_up(tunnel.peer.name, now)
             self._dial(now, out)
@@ -316,6 +328,7 @@ class Node:
 
     def _session_down(self, down: l2tp.SessionDown, now: Instant, out: list[Effect]) -> None:
         key = session_key(down.tunnel_id, down.session_id)
+        self.recoveries.session_down(down.tunnel_id, down.cause, now)
         line = self.lines.pop(key, None)
         fields: dict[str, object] = {
             "tunnel": down.tunnel_id,
@@ -343,8 +356,9 @@ class Node:
 
     def _tunnel_down(self, down: l2tp.TunnelDown, now: Instant, out: list[Effect]) -> None:
         self.dialler.tunnel_down(down.peer_name, down.tunnel_id, now)
-        self.recoveries.forget(down.tunnel_id)
+        self.recoveries.forget(down.tunnel_id, now)
         self.proofs.forget(down.tunnel_id)
+        self.ledger.parted(down.tunnel_id)
         fields: dict[str, object] = {
             "tunnel": down.tunnel_id,
             "peer": down.peer_name,
@@ -366,6 +380,7 @@ class Node:
     def _recovery(self, news: l2tp.Recovery, now: Instant, out: list[Effect]) -> None:
         tunnel = self.endpoint.tunnels.get(news.tunnel_id)
         state = self.recoveries.note(news, tunnel, now)
+        self.ledger.note(news, now)
         fields: dict[str, object] = {
             "tunnel": news.tunnel_id,
             "peer": news.peer_name,

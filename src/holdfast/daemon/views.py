@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from holdfast.records import AaaRecord, Counters, PppRecord
+from holdfast.records import AaaRecord, Counters, FailoverCapability, PppRecord
 
 Row = TypeVar("Row")
 
@@ -109,11 +109,14 @@ class SubscriberView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A recovery of one tunnel, running or done.
+    """A recovery of one tunnel, running or done. Milliseconds count from its start, null for "not yet".
 
-    `role` is "recovery-endpoint" or "silent" (we restarted), or "remote-endpoint" (the peer did). `proof` tells how far
-    its sessions have been shown to forward: "pending", "done", "off" (no LCP echoes), or "" where nobody asks;
-    `silent_cleared` were ended because they did not answer, `unproved` have not answered yet.
+    `role` is "recovery-endpoint" or "silent" (we restarted) or "remote-endpoint" (the peer did).
+    `control_recovered_ms`: we may speak; with RFC 4951 both ends have reset, silently our send side is resynchronised.
+    `receive_settled_ms`: our Nr is proved; with RFC 4951 that is the same moment. `synchronised_ms`: the recovery is
+    over; with RFC 4951 every session has been asked about.
+    `proof` tells how far its sessions have been shown to forward: "pending", "done", "off" (no LCP echoes), or "" where
+    nobody asks; `silent_cleared` were ended because they did not answer, `unproved` have not answered yet.
     """
 
     tunnel_id: int
@@ -122,8 +125,9 @@ class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     method: str
     state: str
     started_utc_us: int
-    control_recovered_ms: int = 0
-    synchronised_ms: int = 0
+    control_recovered_ms: int | None = None
+    receive_settled_ms: int | None = None
+    synchronised_ms: int | None = None
     sessions: int = 0
     stale_cleared: int = 0
     attempts: int = 1
@@ -133,3 +137,97 @@ class RecoveryView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     silent_cleared: int = 0
     unproved: int = 0
     proved_ms: int = 0
+
+
+class MethodView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What became of our recoveries of a peer's tunnels by one method (`records.ledger.MethodRecord`)."""
+
+    attempts: int = 0
+    successes: int = 0
+    failures: int = 0
+    last: str = ""
+    last_utc_us: int = 0
+    last_reason: str = ""
+    send_last_ms: int | None = None
+    send_worst_ms: int | None = None
+    receive_last_ms: int | None = None
+    receive_worst_ms: int | None = None
+
+
+class PeerView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A peer in the ledger (`records.ledger.PeerRecord`). `offered` is null if it sent no AVP 76.
+
+    `method` is how a restart would recover its tunnels, "" if it has none.
+    `doubted_until_utc_us` is not 0 while `auto` tries silent resynchronisation first although the peer offers RFC 4951.
+    """
+
+    name: str
+    host_name: str
+    tunnels: int
+    method: str
+    vendor: str
+    firmware: int | None
+    window: int | None
+    offered: FailoverCapability | None
+    rfc4951: MethodView
+    silent: MethodView
+    contradictions: int
+    doubted_until_utc_us: int
+    kept_ms: int | None
+    lost_ms: int | None
+    answered: int
+    seen_utc_us: int
+
+
+class ChoiceView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Why a tunnel is recovered by a method. `why` is "configured", "both-offer", "we-do-not-offer",
+    "peer-does-not-offer" or "contradicted".
+
+    `configured` is the word of the configuration, `for_this_peer` whether it stands in the peer's own table. The offers
+    are the AVP 76 of both sides when the tunnel was set up. `contradictions`: so many restarts in a row RFC 4951 failed
+    with this peer and silent resynchronisation succeeded.
+    """
+
+    method: str
+    why: str
+    configured: str
+    for_this_peer: bool
+    local_offer: FailoverCapability | None = None
+    peer_offer: FailoverCapability | None = None
+    contradictions: int = 0
+    doubted_until_utc_us: int = 0
+
+
+class StepView(msgspec.Struct, frozen=True, gc=False):
+    """One step of a recovery: `at_ms` after its start, in the role of that moment, what happened (`phase`), and the
+    reason where there is one.
+    """
+
+    at_ms: int
+    role: str
+    phase: str
+    text: str = ""
+
+
+class WhyView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """How a tunnel would be recovered now (`choice`, null once it is gone), and how it was (`recovery`, null if it never
+    was as far as is remembered), with the choice of that time (null if the peer recovered it) and its steps.
+
+    `sessions_before` and `sessions_now` count those of the tunnel at the start of the recovery and now;
+    `sessions_ended` those that ended while it ran, by cause. `text` says all this in words, line by line.
+    """
+
+    tunnel_id: int
+    peer_name: str
+    host_name: str
+    state: str
+    choice: ChoiceView | None = None
+    recovery: RecoveryView | None = None
+    running: bool = False
+    chosen: ChoiceView | None = None
+    steps: list[StepView] = []
+    steps_left_out: int = 0
+    sessions_before: int = 0
+    sessions_now: int = 0
+    sessions_ended: dict[str, int] = {}
+    text: list[str] = []

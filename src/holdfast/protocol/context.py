@@ -4,6 +4,7 @@ Invariant: effects are in the order in which they must be carried out; a tunnel'
 everything else that the input caused (`flush`), so records are written before anything that depends on them is said.
 """
 
+from collections import Counter as Counting
 from collections.abc import Callable
 
 from holdfast.core.clock import Instant
@@ -24,6 +25,7 @@ class Context:
     """The registry of one endpoint. `admitting` is False while the journal cannot write.
 
     Set-ups under way: `opening` are ours, `half_open` the peers'; `challenges` are those that await a response.
+    `fell_back`: tunnels in a row that RFC 4951 did not recover, by peer, while recoveries run.
     `recovery_tunnels` counts those among `tunnels` that do not count as tunnels (T-41). `gone_at` is when the process
     before this one was last there, None if that is not known.
     """
@@ -38,6 +40,7 @@ class Context:
         "deadlines",
         "decoys",
         "effects",
+        "fell_back",
         "find_peer",
         "gone_at",
         "half_open",
@@ -83,6 +86,7 @@ class Context:
         self.call_serial = int.from_bytes(random(4), "big")
         self.recovering: set[int] = set()
         self.recovery_queue: list[int] = []
+        self.fell_back: Counting[Address] = Counting()
         self.recovery_tunnels = 0
         self.gone_at: Instant | None = None
         self.orphan_limit = TokenBucket(pace.ORPHANS_PER_SECOND)

@@ -22,6 +22,7 @@ from holdfast.protocol import (
     recovery,
     recovery_endpoint,
     remote_endpoint,
+    resync,
     silent,
     sync,
 )
@@ -29,7 +30,7 @@ from holdfast.protocol.channel import Outcome
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Effect, Persist, Send
 from holdfast.protocol.session import NO_CALL, Call, Session, SessionState
-from holdfast.protocol.settings import EndpointSettings, FindPeer, Method, PeerSettings
+from holdfast.protocol.settings import EndpointSettings, Evidence, FindPeer, Method, PeerSettings
 from holdfast.protocol.tunnel import RePhase, Tunnel, TunnelState
 from holdfast.records import SessionRecord, Side, TunnelRecord
 from holdfast.records.writes import Hint, SetAside
@@ -410,7 +411,7 @@ class Endpoint:
             tunnel.hello_at = ctx.next_hello(now)
             _hello(tunnel, now)
         recovery_endpoint.on_timer(ctx, tunnel, now)
-        if silent.hopeless(tunnel, now) and recovery.choose(ctx, tunnel) is Method.RFC4951:
+        if silent.hopeless(tunnel, now) and recovery.may_ask(ctx, tunnel):
             recovery_endpoint.again(ctx, tunnel, now)
         if silent.on_timer(ctx, tunnel, now):
             self._process_early(tunnel, now)
@@ -489,7 +490,8 @@ class Endpoint:
         return self._take()
 
     def recover(self, now: Instant, away: Duration | None = None) -> list[Effect]:
-        """Begin to recover every restored tunnel by the method that suits its peer. Call it in the turn of `restore`.
+        """Begin to recover every restored tunnel by the method that suits its peer: in the turn of `restore`, and
+        after `inform`.
 
         `away` is for how long nobody was there at most, None if that is not known.
         """
@@ -498,13 +500,26 @@ class Endpoint:
         turn = 0
         for tunnel in ctx.established():
             if recovery.choose(ctx, tunnel) is Method.SILENT:
-                silent.begin(ctx, tunnel, now, wait=pace.offset(turn, pace.RECOVERIES_PER_TICK))
+                wait = pace.offset(turn, pace.RECOVERIES_PER_TICK)
+                silent.begin(ctx, tunnel, now, wait=wait, patience=self._patience(tunnel))
                 turn += 1
             else:
                 recovery_endpoint.begin(ctx, tunnel, now)
             ctx.flush(tunnel)
         recovery_endpoint.start_queued(ctx, now)
         return self._take()
+
+    def _patience(self, tunnel: Tunnel) -> Duration:
+        """How long silent probes may go unanswered; not to the end where RFC 4951 is left to be tried."""
+        if recovery.may_ask(self.ctx, tunnel):
+            return self.ctx.settings.failover.silent_patience
+        return max(resync.PATIENCE, tunnel.evidence.patience)
+
+    def inform(self, tunnel_id: int, evidence: Evidence) -> None:
+        """What experience says of a tunnel's peer, from now on; of a tunnel that is not there it says nothing."""
+        tunnel = self.ctx.tunnels.get(tunnel_id)
+        if tunnel is not None:
+            tunnel.evidence = evidence
 
     def _restore_tunnel(self, record: TunnelRecord, now: Instant) -> None:
         ctx = self.ctx

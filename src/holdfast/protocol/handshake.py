@@ -23,6 +23,7 @@ from holdfast.wire.dictionary import (
     CHALLENGE,
     CHALLENGE_RESPONSE,
     FAILOVER_CAPABILITY,
+    FIRMWARE_REVISION,
     FRAMING_CAPABILITIES,
     HOST_NAME,
     PROTOCOL_VERSION,
@@ -105,6 +106,8 @@ def learn(tunnel: Tunnel, msg: Message) -> None:
         raise PeerError(StopCcn.GENERAL_ERROR, General.BAD_VALUE, "Receive Window Size is 0")
     tunnel.peer_id = tunnel.channel.peer_tunnel_id = msg.need(ASSIGNED_TUNNEL_ID)
     tunnel.peer_host_name = msg.need(HOST_NAME)
+    tunnel.peer_vendor = msg.get(VENDOR_NAME) or ""
+    tunnel.peer_firmware = msg.get(FIRMWARE_REVISION)
     tunnel.peer_framing = msg.get(FRAMING_CAPABILITIES) or 0
     tunnel.peer_bearer = msg.get(BEARER_CAPABILITIES) or 0
     if window is not None:

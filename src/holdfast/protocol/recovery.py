@@ -3,6 +3,9 @@
 `recovery_endpoint` recovers tunnels after a failure of our own; `remote_endpoint` answers a peer that does so.
 """
 
+from enum import Enum
+from typing import NamedTuple
+
 from holdfast.core.clock import Instant
 from holdfast.protocol import calls, sync
 from holdfast.protocol.context import Context
@@ -21,17 +24,57 @@ def capable(local: FailoverCapability | None, peer: FailoverCapability | None) -
     return local is not None and peer is not None and local.control and peer.control
 
 
+class Why(Enum):
+    """What decided about the method; the value is the word in lists."""
+
+    CONFIGURED = "configured"
+    BOTH_OFFER = "both-offer"
+    WE_DO_NOT_OFFER = "we-do-not-offer"
+    PEER_DOES_NOT_OFFER = "peer-does-not-offer"
+    CONTRADICTED = "contradicted"
+
+
+class Choice(NamedTuple):
+    """How a tunnel is to be recovered, and why so."""
+
+    method: Method
+    why: Why
+
+
+def decide(ctx: Context, old: Tunnel) -> Choice:
+    """How `old` is to be recovered. `auto` is RFC 4951 where both ends offered it and experience does not speak
+    against it, silent resynchronisation elsewhere.
+    """
+    wanted = configured(ctx, old)
+    if wanted is not Method.AUTO:
+        return Choice(wanted, Why.CONFIGURED)
+    if capable(old.local_failover, old.peer_failover):
+        if old.evidence.rfc4951_fails:
+            return Choice(Method.SILENT, Why.CONTRADICTED)
+        return Choice(Method.RFC4951, Why.BOTH_OFFER)
+    peer = old.peer_failover
+    offered = peer is not None and peer.control
+    return Choice(Method.SILENT, Why.WE_DO_NOT_OFFER if offered else Why.PEER_DOES_NOT_OFFER)
+
+
 def choose(ctx: Context, old: Tunnel) -> Method:
-    """How `old` is to be recovered. `auto` is RFC 4951 where both ends have it, silent resynchronisation elsewhere."""
-    wanted = old.peer.method or ctx.settings.failover.method
-    if wanted is Method.AUTO:
-        return Method.RFC4951 if capable(old.local_failover, old.peer_failover) else Method.SILENT
-    return wanted
+    """How `old` is to be recovered."""
+    return decide(ctx, old).method
+
+
+def configured(ctx: Context, old: Tunnel) -> Method:
+    """The peer's method, else that of all."""
+    return old.peer.method or ctx.settings.failover.method
 
 
 def may_fall_back(ctx: Context, old: Tunnel) -> bool:
-    """Whether RFC 4951 may give way to silent resynchronisation: only where the choice was ours (`auto`)."""
-    return (old.peer.method or ctx.settings.failover.method) is Method.AUTO
+    """Whether one method may give way to the other: only where the choice was ours (`auto`)."""
+    return configured(ctx, old) is Method.AUTO
+
+
+def may_ask(ctx: Context, old: Tunnel) -> bool:
+    """Whether RFC 4951 is left where silent resynchronisation finds no answer."""
+    return may_fall_back(ctx, old) and capable(old.local_failover, old.peer_failover)
 
 
 def reset(ctx: Context, old: Tunnel, ns: int, nr: int, now: Instant) -> None:

@@ -5,9 +5,9 @@ peer has acknowledged the SCCCN or spoken with the new numbers (T-8). A forged a
 end it: it takes two refusals on two recovery tunnels, or the end of the time allowed (F-33). Giving up is silent.
 """
 
-from holdfast.core.clock import MILLISECOND, Instant
+from holdfast.core.clock import MILLISECOND, Duration, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import closing, handshake, recovery, silent
+from holdfast.protocol import closing, handshake, pace, recovery, silent
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Recovery, RecoveryPhase
 from holdfast.protocol.settings import Method, PeerSettings
@@ -26,6 +26,11 @@ from holdfast.wire.messages import Message, encode
 L2TP_PORT = 1701
 TIE_LENGTH = 8
 MAX_REFUSALS = 2
+
+ENOUGH = 3
+"""After so many tunnels in a row that RFC 4951 did not recover, the rest of a peer's do not wait for it: at three
+seconds for 64 of them, 1,000 would wait for longer than the peer does.
+"""
 
 
 def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
@@ -53,16 +58,26 @@ def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
 
 
 def start_queued(ctx: Context, now: Instant) -> None:
-    """Begin as many queued recoveries as may run at once."""
+    """Begin as many queued recoveries as may run at once. What the first of a peer have taught counts for the rest."""
     queue = ctx.recovery_queue
+    turn = 0
     while queue and len(ctx.recovering) < ctx.settings.failover.parallel:
         old = ctx.tunnels.get(queue.pop(0))
         if old is not None and old.own_recovery is not None and old.own_recovery.phase is RePhase.QUEUED:
+            if ctx.fell_back[old.peer_address] >= ENOUGH and _may_fall_back(ctx, old, old.own_recovery):
+                wait = pace.offset(turn, pace.RECOVERIES_PER_TICK)
+                _fall_back(
+                    ctx, old, old.own_recovery, "it has failed for other tunnels of this peer", now, wait
+                )
+                turn += 1
+                continue
             ctx.recovering.add(old.local_id)
             ctx.count(Counter.RECOVERIES_STARTED)
             ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.STARTED))
             _open(ctx, old, old.own_recovery, now)
             ctx.flush(old)
+    if not ctx.recovering:
+        ctx.fell_back.clear()
 
 
 def _open(ctx: Context, old: Tunnel, own: OwnRecovery, now: Instant) -> None:
@@ -135,6 +150,7 @@ def confirm(ctx: Context, old: Tunnel, now: Instant) -> None:
     if own is None or own.phase is not RePhase.RESET:
         return
     own.phase = RePhase.CONFIRMED
+    ctx.fell_back.pop(old.peer_address, None)
     ctx.recovering.discard(old.local_id)
     ctx.count(Counter.RECOVERIES_DONE)
     rt = ctx.tunnels.get(own.recovery_tunnel_id)
@@ -187,6 +203,7 @@ def on_stopccn(ctx: Context, rt: Tunnel, result: ResultCode, now: Instant) -> No
         )
     )
     if own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
+        ctx.fell_back[old.peer_address] += 1
         _fall_back(ctx, old, own, "refused", now)
     elif own.refusals >= MAX_REFUSALS:
         give_up(ctx, old, "refused twice")
@@ -213,6 +230,7 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
     if old is None or own is None or own.recovery_tunnel_id != rt.local_id:
         return
     if own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
+        ctx.fell_back[old.peer_address] += 1
         _fall_back(ctx, old, own, "no answer to the SCCRQ", now)
     else:
         ctx.emit(
@@ -234,13 +252,18 @@ def _may_fall_back(ctx: Context, old: Tunnel, own: OwnRecovery) -> bool:
 def again(ctx: Context, old: Tunnel, now: Instant) -> None:
     """Silent resynchronisation found no answer either: RFC 4951 once more, and to the end."""
     old.resync = None
+    ctx.emit(
+        Recovery(old.local_id, old.peer.name, silent.ROLE, RecoveryPhase.FELL_BACK, "no answer to any probe")
+    )
     begin(ctx, old, now)
     if old.own_recovery is not None:
         old.own_recovery.final = True
         start_queued(ctx, now)
 
 
-def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant) -> None:
+def _fall_back(
+    ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant, wait: Duration = 0
+) -> None:
     """End the recovery tunnel and resynchronise silently: the old tunnel has not been reset, its numbers still hold.
 
     RFC 4951 3.2.1 would have the old tunnel cleared; `failover.method = "rfc4951"` does so.
@@ -251,7 +274,7 @@ def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Insta
     old.own_recovery = None
     ctx.recovering.discard(old.local_id)
     ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
-    silent.begin(ctx, old, now, patience=ctx.settings.failover.silent_patience)
+    silent.begin(ctx, old, now, wait=wait, patience=ctx.settings.failover.silent_patience)
     ctx.flush(old)
 
 

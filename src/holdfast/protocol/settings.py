@@ -79,5 +79,16 @@ class PeerSettings(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     method: Method | None = None
 
 
+class Evidence(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What experience says of the peer of a tunnel; whoever owns the endpoint gathers it and hands it in.
+
+    `rfc4951_fails`: it offers RFC 4951, and recoveries by it did not work. `patience`: how long it is worth to wait for
+    the answer to a probe; less than `resync.PATIENCE` counts as that.
+    """
+
+    rfc4951_fails: bool = False
+    patience: Duration = 0
+
+
 FindPeer: TypeAlias = Callable[[str, str], PeerSettings | None]
 """The configured peer for a source address and a Host Name, or None: not authorised."""

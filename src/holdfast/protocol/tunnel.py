@@ -19,7 +19,7 @@ from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.resync import Phase as ResyncPhase
 from holdfast.protocol.resync import Resync
 from holdfast.protocol.session import Session
-from holdfast.protocol.settings import PeerSettings
+from holdfast.protocol.settings import Evidence, PeerSettings
 from holdfast.records import FailoverCapability, Side, TunnelRecord
 from holdfast.wire.codes import General, PeerError, StopCcn
 
@@ -106,8 +106,13 @@ class Orphans(msgspec.Struct, gc=False, kw_only=True):
     limit: TokenBucket
 
 
+NO_EVIDENCE: Final = Evidence()
+
+
 class Tunnel:
-    """One control connection with its channel and sessions."""
+    """One control connection with its channel and sessions. `peer_vendor` and `peer_firmware` are as it gave them in
+    this process, for people only.
+    """
 
     __slots__ = (
         "by_peer",
@@ -118,6 +123,7 @@ class Tunnel:
         "decoy",
         "end_at",
         "established_utc_us",
+        "evidence",
         "hello_at",
         "hinted",
         "ids",
@@ -131,9 +137,11 @@ class Tunnel:
         "peer_address",
         "peer_bearer",
         "peer_failover",
+        "peer_firmware",
         "peer_framing",
         "peer_host_name",
         "peer_id",
+        "peer_vendor",
         "pending",
         "pending_recovery_id",
         "postponed",
@@ -171,6 +179,8 @@ class Tunnel:
         self.state = state
         self.peer_id = 0
         self.peer_host_name = ""
+        self.peer_vendor = ""
+        self.peer_firmware: int | None = None
         self.secret = peer.secret
         self.challenge = b""
         self.tie = b""
@@ -197,6 +207,7 @@ class Tunnel:
         self.resync: Resync | None = None
         self.orphans: Orphans | None = None
         self.hinted = (-1, -1)
+        self.evidence = NO_EVIDENCE
 
     def step(self, how: TunnelInput) -> None:
         """Move by the table. Raises PeerError for a pair that it does not hold."""

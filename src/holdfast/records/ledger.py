@@ -27,8 +27,8 @@ class Outcome(Enum):
 class MethodRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What became of our recoveries by one method. Each tunnel's is an attempt; some end without an outcome.
 
-    Times count from the first message of the method, in milliseconds: `send_*` until we might speak again, `receive_*`
-    until our Nr was proved (RFC 4951 resets both at one moment). None: never measured.
+    Times count from the beginning of the attempt, its turn among many included, in milliseconds: `send_*` until we might
+    speak again, `receive_*` until our Nr was proved (RFC 4951 resets both at one moment). None: never measured.
     """
 
     attempts: int = 0

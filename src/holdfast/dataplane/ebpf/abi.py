@@ -187,9 +187,9 @@ HOP = Layout(
         ("out_ifindex", "I"),
         ("generation", "I"),
         ("stamp", "I"),
-        ("destination_mac", "6s"),
-        ("source_mac", "6s"),
         ("mtu", "H"),
+        ("source_mac", "6s"),
+        ("destination_mac", "6s"),
         ("unused", "2s"),
     ),
 )
