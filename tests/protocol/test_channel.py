@@ -261,6 +261,38 @@ def test_V2_80_a_loss_halves_the_threshold_and_starts_again_at_one() -> None:
     assert (c.cwnd, c.ssthresh) == (1, before // 2)
 
 
+def test_V2_80_what_followed_a_lost_message_is_sent_again_without_another_time_out() -> None:
+    """A peer that drops what comes before its turn loses a whole window with one message."""
+    c = channel(window=4)
+    c.cwnd = 4
+    for _ in range(12):
+        c.send(0, HELLO, START)
+    now, expected = START + SECOND, 0
+    c.out.clear()
+    c.timed_out(now)
+    while not c.idle:
+        arrived = sent(c)
+        assert arrived, "waits for a time-out though nothing was lost since the first"
+        for ns, _, _ in arrived:
+            expected += ns == expected
+        c.receive(0, 0, expected, b"", now)
+        c.finish(now)
+    assert expected == 12
+
+
+def test_V2_80_what_the_peer_had_kept_is_not_sent_again() -> None:
+    c = channel(window=4)
+    c.cwnd = 4
+    for _ in range(4):
+        c.send(0, HELLO, START)
+    c.out.clear()
+    c.timed_out(START + SECOND)
+    assert [ns for ns, _, _ in sent(c)] == [0]
+    c.receive(0, 0, 3, b"", START + SECOND)
+    c.finish(START + SECOND)
+    assert [ns for ns, _, _ in sent(c)] == [3]
+
+
 def test_V2_81_an_answer_carries_the_acknowledgement() -> None:
     rig = Rig()
     line = from_lac(rig)

@@ -180,11 +180,17 @@ def test_a_probe_is_the_one_exception_and_asks_for_nothing_new() -> None:
     pair.crash(pair.lns)
     pair.log.clear()
     pair.restart(pair.lns)
-    ((_, probe), (_, answer)) = pair.log
+    probe, answer, proof, acknowledgement = (data for _, data in pair.log)
     assert message_type(probe) == Msg.HELLO
-    assert parse_control(probe).ns == seq.add(lac.channel.nr, -1)
+    assert parse_control(probe).ns == seq.add(lac.channel.nr, -2), (
+        "the peer has had it, and has had one more since"
+    )
     assert message_type(answer) == 0
-    assert (parse_control(answer).ns, parse_control(answer).nr) == (lac.channel.ns, lac.channel.nr)
+    answered = parse_control(answer)
+    assert (answered.ns, seq.add(answered.nr, 1)) == (lac.channel.ns, lac.channel.nr)
+    assert message_type(proof) == Msg.HELLO
+    assert parse_control(proof).ns == answered.nr
+    assert parse_control(acknowledgement).nr == lac.channel.nr
 
 
 @pytest.mark.parametrize("window", [1, 4])

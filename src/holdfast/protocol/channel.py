@@ -1,8 +1,9 @@
 """Reliable delivery of control messages (RFC 2661 5.8 and appendix A).
 
 Invariants: `ns` is the next number to send, `nr` the next one expected; a ZLB takes no number (V2-74). At most
-min(cwnd, peer's window) messages are unacknowledged. A retransmission carries the same Ns and the current Nr (V2-75).
-What is received in order is delivered once. While `held`, messages queue and nothing new is sent (T-8).
+min(cwnd, peer's window) messages are unacknowledged; after a time-out what was sent before it is sent again as the
+window opens. A retransmission carries the same Ns and the current Nr (V2-75). What is received in order is delivered
+once. While `held`, messages queue and nothing new is sent (T-8); the next `careful` numbers go to nobody's message.
 
 The channel appends finished datagrams to `out`; its owner sends them after writing what must be written first.
 """
@@ -44,6 +45,8 @@ class ControlChannel:
         "_ack_due",
         "_avoidance",
         "_early",
+        "_filler",
+        "_in_flight",
         "_interval",
         "_no_queue_until",
         "_settings",
@@ -52,6 +55,7 @@ class ControlChannel:
         "_waiting",
         "acked",
         "attempts",
+        "careful",
         "cwnd",
         "held",
         "nr",
@@ -86,12 +90,15 @@ class ControlChannel:
         self.queued = self.sent
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._unacked: deque[tuple[int, int, bytes]] = deque()
+        self._in_flight = 0
+        self._filler = b""
         self._early: dict[int, tuple[int, bytes]] = {}
         self._ack_due = False
         self._stale_ack_at: Instant = 0
         self.retransmit_at: Instant | None = None
         self.unacked_since: Instant | None = None
         self.attempts = 0
+        self.careful = 0
         self._interval = self._settings.initial
         self.cwnd = 1
         self.ssthresh = self.peer_window
@@ -120,18 +127,38 @@ class ControlChannel:
         self._pump(now)
 
     def _pump(self, now: Instant) -> None:
+        """Send what the window admits: first, after a time-out, what was sent before it, since it may be lost as well.
+
+        A peer that drops what comes before its turn has lost all of it, and would get one message per time-out.
+        """
         waiting, unacked = self._waiting, self._unacked
-        limit = min(self.cwnd, self.peer_window)
-        while waiting and len(unacked) < limit and not self.held:
-            session_id, body = waiting.popleft()
-            ns = self.ns
-            unacked.append((ns, session_id, body))
-            self.ns = seq.succ(ns)
-            self.sent += 1
-            self._emit(ns, session_id, body)
+        limit = min(self.cwnd, self.peer_window) if not self.careful else 1
+        while self._in_flight < limit and not self.held:
+            if self._in_flight < len(unacked):
+                self.retransmissions += 1
+                self._emit(*unacked[self._in_flight])
+            elif waiting and self.careful:
+                self._fill()
+            elif waiting:
+                session_id, body = waiting.popleft()
+                ns = self.ns
+                unacked.append((ns, session_id, body))
+                self.ns = seq.succ(ns)
+                self.sent += 1
+                self._emit(ns, session_id, body)
+            else:
+                return
+            self._in_flight += 1
             if self.retransmit_at is None:
                 self.unacked_since = now
                 self.retransmit_at = now + self._interval
+
+    def _fill(self) -> None:
+        """Give the next number to a message that means nothing."""
+        ns = self.ns
+        self._unacked.append((ns, 0, self._filler))
+        self.ns = seq.succ(ns)
+        self._emit(ns, 0, self._filler)
 
     def _emit(self, ns: int, session_id: int, body: bytes) -> None:
         self.out.append(control_header(self.peer_tunnel_id, session_id, ns, self.nr, len(body)) + body)
@@ -148,7 +175,7 @@ class ControlChannel:
         After DELIVER the caller also drains `next_early`. Every outcome but BAD_NR has used `nr`.
         """
         if not seq.in_window(nr, self.acked, self.ns):
-            if not self._may_be_late(ns, nr):
+            if not self._may_be_late(ns, nr) and not self._skips(nr, now):
                 return Outcome.BAD_NR
         elif nr != self.acked:
             self._acknowledged(nr, now)
@@ -173,6 +200,17 @@ class ControlChannel:
             return True
         return seq.before(nr, self.acked) and seq.before(ns, self.nr)
 
+    def _skips(self, nr: int, now: Instant) -> bool:
+        """Whether the peer has had messages of our former life, which it had kept until their turn came."""
+        skipped = seq.distance(self.ns, nr)
+        if not 0 < skipped <= self.careful:
+            return False
+        self.careful -= skipped
+        if self.acked != self.ns:
+            self._acknowledged(self.ns, now)
+        self.resume(nr)
+        return True
+
     def next_early(self) -> tuple[int, bytes] | None:
         """The next message (session id, body) that had come too early and whose turn it is now."""
         if not self._early:
@@ -192,9 +230,13 @@ class ControlChannel:
 
     def _acknowledged(self, nr: int, now: Instant) -> None:
         unacked = self._unacked
-        for _ in range(seq.distance(self.acked, nr)):
+        count = seq.distance(self.acked, nr)
+        for _ in range(count):
             unacked.popleft()
             self._grow()
+        self._in_flight = max(0, self._in_flight - count)
+        if self.careful:
+            self.careful = max(0, self.careful - count)
         self.acked = nr
         self.attempts = 0
         self._interval = self._settings.initial
@@ -216,7 +258,7 @@ class ControlChannel:
 
     def finish(self, now: Instant) -> None:
         """After a datagram has been processed: send what the window now admits, else a ZLB if one is due."""
-        if self._waiting:
+        if self._waiting or self._in_flight < len(self._unacked):
             self._pump(now)
         if self._ack_due:
             self._ack_due = False
@@ -239,6 +281,7 @@ class ControlChannel:
         """Send nothing more but acknowledgements: the peer has said StopCCN."""
         self.drop_waiting()
         self._unacked.clear()
+        self._in_flight = 0
         self.acked = self.ns
         self.unacked_since = self.retransmit_at = None
 
@@ -246,10 +289,35 @@ class ControlChannel:
         """Go on sending at `ns`: the peer has told that it has had everything before."""
         self.ns = self.acked = ns
 
-    def settle(self, nr: int) -> None:
-        """Our Nr turned out to be `nr`: what lies before it will not come again, and is acknowledged by `finish`."""
-        self._ack_due = self._ack_due or nr != self.nr
+    def try_out(self, ns: int, filler: bytes, now: Instant) -> None:
+        """Send a message that means nothing with the number that the peer seems to expect. Nothing else is under way.
+
+        The numbers after it, as many as the window is wide, may have been used before by messages which the peer has
+        kept and would take for the ones that we send now. So they are used up by such messages, too, one at a time,
+        before anything that waits is sent.
+        """
+        self.resume(ns)
+        self._unacked.clear()
+        self._filler = filler
+        self._fill()
+        self._in_flight = 1
+        self.careful = self.peer_window
+        self.attempts = 0
+        self._interval = self._settings.initial
+        self.unacked_since = now
+        self.retransmit_at = now + self._interval
+
+    def settle(self, nr: int, now: Instant) -> None:
+        """Our Nr turned out to be `nr`: what lies before it will not come again, and is acknowledged by `finish`.
+
+        A peer that had messages outstanding may have withheld its own acknowledgements (l2tpns): ask again at once.
+        """
         self.nr = nr
+        self._ack_due = True
+        self.attempts = 0
+        self._interval = self._settings.initial
+        if self._unacked:
+            self.retransmit_at = now
 
     def timed_out(self, now: Instant) -> None:
         """The retransmission time has come: send the oldest unacknowledged message again, with back-off (V2-76).
@@ -263,6 +331,7 @@ class ControlChannel:
         self.attempts += 1
         self.ssthresh = max(self.cwnd // 2, 1)
         self.cwnd = 1
+        self._in_flight = 1
         self._avoidance = 0
         self._interval = min(self._interval * 2, self._settings.cap)
         self.retransmit_at = now + self._interval

@@ -171,7 +171,10 @@ class Endpoint:
         if tunnel.clear_at is not None and channel.attempts == 0:
             tunnel.clear_at = None
             tunnel.postponed = False
+        resent = channel.retransmissions
         channel.finish(now)
+        if channel.retransmissions != resent:
+            ctx.count(Counter.TX_RETRANSMIT, channel.retransmissions - resent)
         if tunnel.leaving:
             calls.iccn_left(ctx, tunnel)
         ctx.flush(tunnel)

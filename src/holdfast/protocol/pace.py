@@ -1,7 +1,8 @@
 """How fast a node may speak because of its own restart: the one rule, for every tunnel and session together.
 
 Time is cut into ticks; per tick at most so many recoveries begin and so many sessions are asked for a sign of life.
-A first probe and its answer are two datagrams, so 1,000 silent peers cost 2,000 of them in half a second. (RFC 4951
+A probe and the HELLO that proves its answer are four datagrams both ways, so 1,000 silent peers cost 4,000 of them in
+half a second. (RFC 4951
 recoveries are bounded by how many run at once: `FailoverSettings.parallel`.)
 """
 

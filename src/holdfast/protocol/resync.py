@@ -4,10 +4,14 @@ RFC 2661 5.8 obliges every peer to acknowledge a duplicate, and the acknowledgem
 Ns, and the Ns of a ZLB is the peer's next. So after a restart a HELLO is sent with a number that the peer must have
 had already; its content is discarded and its answer puts us back in step.
 
-Invariants: a probe never carries a number that the peer may count as new; until something credible is heard nothing
-but probes is sent; nothing that the peer sent is acknowledged before it was received. What the record says of our Nr
-is a lower bound: it is believed when the peer's ZLB says the same, otherwise it stays in every message of ours until
-the lowest retransmission has come or the peer's longest retransmission interval has passed.
+An answer may be a late one, and the peer may have kept messages of our former life that came before their turn. So the
+number that the answer named is tried out by a HELLO, alone: only when the peer acknowledges that very number, and no
+more, is it where we think it is. Before the first real message, HELLOs use up the rest of the peer's window.
+
+Invariants: a probe never carries a number that the peer may count as new; until its number is proved nothing but
+probes and that HELLO is sent; nothing that the peer sent is acknowledged before it was received. What the record says
+of our Nr is a lower bound: it is believed when the peer's ZLB says the same, otherwise it stays in every message of
+ours until the lowest retransmission has come or the peer's longest retransmission interval has passed.
 
 Two moments are told apart: *send side resynchronised* (we may speak) and *receive side settled* (our Nr is proved).
 """
@@ -44,16 +48,18 @@ INTERVALS: tuple[Duration, ...] = (
 
 
 class Phase(IntEnum):
-    """PROBING: nothing credible has been heard. SETTLING: we may speak, our own Nr is not proved yet."""
+    """PROBING: nothing credible has been heard. PROVING: our next Ns is being tried out. SETTLING: we may speak."""
 
     PROBING = 1
-    SETTLING = 2
+    PROVING = 2
+    SETTLING = 3
 
 
 class Resync(msgspec.Struct, gc=False, kw_only=True):
     """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB.
 
-    `gone_at` is when we were last there, None if that is not known.
+    `tried` is the number of the HELLO that tries out the send side; `in_step`: our own Nr is proved. `gone_at` is when
+    we were last there, None if that is not known.
     """
 
     acked: int
@@ -63,22 +69,25 @@ class Resync(msgspec.Struct, gc=False, kw_only=True):
     probe_at: Instant | None
     phase: Phase = Phase.PROBING
     sent: int = 0
+    tried: int = 0
+    in_step: bool = False
     peer_next: int | None = None
     lowest: int | None = None
     settle_at: Instant | None = None
 
-    def deadline(self) -> Instant:
+    def deadline(self) -> Instant | None:
         """The next thing to be done without hearing from the peer."""
-        at = self.probe_at if self.phase is Phase.PROBING else self.settle_at
-        return self.give_up_at if at is None else min(at, self.give_up_at)
+        if self.phase is not Phase.PROBING:
+            return None if self.in_step else self.settle_at
+        return self.give_up_at if self.probe_at is None else min(self.probe_at, self.give_up_at)
 
 
 class Verdict(IntEnum):
-    """What a message means for the resynchronisation."""
+    """What a message means for the send side. TRY: a HELLO is to try out `tried`. PROVED: the peer has taken it."""
 
-    NOT_CREDIBLE = 0
-    HEARD = 1
-    IN_STEP = 2
+    NOTHING = 0
+    TRY = 1
+    PROVED = 2
 
 
 def begin(
@@ -102,25 +111,33 @@ def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:
 
 
 def hear(resync: Resync, ns: int, nr: int, *, is_zlb: bool, now: Instant) -> Verdict:
-    """Something came from the peer. HEARD: our next Ns is `nr`. IN_STEP: and our recorded Nr is proved as well.
+    """Something came from the peer: what it says of our next Ns, and (noted in `resync`) of our Nr.
 
     An Nr behind what was already acknowledged is a late message, or a forgery: it proves nothing.
     """
     if seq.before(nr, resync.acked):
-        return Verdict.NOT_CREDIBLE
+        return Verdict.NOTHING
     resync.acked = nr
-    resync.phase = Phase.SETTLING
+    _hear_receive_side(resync, ns, is_zlb=is_zlb, now=now)
+    if resync.phase is Phase.SETTLING or (resync.phase is Phase.PROVING and nr == resync.tried):
+        return Verdict.NOTHING
+    if resync.phase is Phase.PROVING and nr == seq.succ(resync.tried):
+        resync.phase = Phase.SETTLING
+        return Verdict.PROVED
+    resync.phase = Phase.PROVING
     resync.probe_at = None
+    resync.tried = nr
+    return Verdict.TRY
+
+
+def _hear_receive_side(resync: Resync, ns: int, *, is_zlb: bool, now: Instant) -> None:
     if is_zlb:
         resync.peer_next = ns
-        if ns == resync.nr:
-            return Verdict.IN_STEP
+        resync.in_step = resync.in_step or ns == resync.nr
     elif not seq.before(ns, resync.nr) and (resync.lowest is None or seq.before(ns, resync.lowest)):
         resync.lowest = ns
     if resync.settle_at is None:
         resync.settle_at = now + _wait(resync, now)
-        resync.give_up_at = max(resync.give_up_at, resync.settle_at)
-    return Verdict.HEARD
 
 
 def _wait(resync: Resync, now: Instant) -> Duration:

@@ -1,7 +1,8 @@
 """Silent resynchronisation of a tunnel: `resync` joined to the tunnel, its channel and its timers.
 
-Invariant: while a tunnel is probing it is silent but for the probes; sessions are neither purged nor asked about,
-since the peer knows of no failure. What it sent while we were away comes by its retransmission and is obeyed.
+Invariant: until its send side is proved a tunnel is silent but for the probes and one HELLO; sessions are neither
+purged nor asked about, since the peer knows of no failure. What it sent while we were away comes by its
+retransmission and is obeyed.
 """
 
 from holdfast.core import seq
@@ -11,6 +12,8 @@ from holdfast.protocol import calls, closing, orphans, resync
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.tunnel import Tunnel
+from holdfast.wire.codes import Msg
+from holdfast.wire.messages import encode
 
 ROLE = "silent"
 
@@ -54,40 +57,44 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
         elif state.probe_at is not None and now >= state.probe_at:
             old.channel.out.append(resync.probe(state, old.peer_id, now))
         return False
-    if state.settle_at is None or now < state.settle_at:
+    if state.in_step or state.settle_at is None or now < state.settle_at:
         return False
-    old.channel.settle(resync.proved_nr(state))
-    _settled(ctx, old)
+    old.channel.settle(resync.proved_nr(state), now)
+    state.in_step = True
+    _finish(ctx, old)
     return True
 
 
 def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant) -> bool:
     """A message on a tunnel that is being resynchronised, before its channel sees it. False: it is to be dropped.
 
-    Once we may speak, a message whose Nr proves nothing is the channel's to judge: it may be a peer's own probe.
+    Once something credible was heard, a message whose Nr proves nothing is the channel's to judge: it may be a peer's
+    own probe.
     """
     state = old.resync
     assert state is not None
-    probing = state.phase is resync.Phase.PROBING
     verdict = resync.hear(state, ns, nr, is_zlb=not body, now=now)
-    if verdict is resync.Verdict.NOT_CREDIBLE:
-        if probing:
-            ctx.count(Counter.RX_BAD_NR)
-        return not probing
-    if probing:
-        old.channel.resume(nr)
+    if verdict is resync.Verdict.TRY:
+        old.channel.try_out(nr, encode(Msg.HELLO), now)
+    elif verdict is resync.Verdict.PROVED:
         old.channel.held = False
         old.hello_at = ctx.next_hello(now)
         orphans.look_out(old)
         ctx.count(Counter.RECOVERIES_DONE)
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.CONFIRMED))
         calls.request_waiting(ctx, old, now)
-    if verdict is resync.Verdict.IN_STEP or (body and seq.distance(old.channel.nr, ns) == 0):
-        _settled(ctx, old)
+    elif state.phase is resync.Phase.PROBING:
+        ctx.count(Counter.RX_BAD_NR)
+        return False
+    if body and seq.distance(old.channel.nr, ns) == 0:
+        state.in_step = True
+    _finish(ctx, old)
     return True
 
 
-def _settled(ctx: Context, old: Tunnel) -> None:
-    """Our Nr is proved: by the peer's ZLB, by the message that it makes next, or by the time that has passed."""
-    old.resync = None
-    ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))
+def _finish(ctx: Context, old: Tunnel) -> None:
+    """Both sides are proved: ours by the HELLO, our Nr by the peer's ZLB, by its next message, or by time."""
+    state = old.resync
+    if state is not None and state.in_step and state.phase is resync.Phase.SETTLING:
+        old.resync = None
+        ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))

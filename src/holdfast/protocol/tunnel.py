@@ -229,7 +229,7 @@ class Tunnel:
     @property
     def recovering(self) -> bool:
         """Whether we took over after our own failure and the peer has not confirmed the reset yet: nothing is sent."""
-        if self.resync is not None and self.resync.phase is ResyncPhase.PROBING:
+        if self.resync is not None and self.resync.phase < ResyncPhase.SETTLING:
             return True
         return self.own_recovery is not None and self.own_recovery.phase < RePhase.CONFIRMED
 
@@ -253,8 +253,9 @@ class Tunnel:
         if sync is not None and sync.guard_at is not None:
             earliest = sync.guard_at if earliest is None else min(earliest, sync.guard_at)
         if self.resync is not None:
-            at = self.resync.deadline()
-            earliest = at if earliest is None else min(earliest, at)
+            due = self.resync.deadline()
+            if due is not None:
+                earliest = due if earliest is None else min(earliest, due)
         return earliest
 
     def record(self, local_address: str, local_port: int, local_host_name: str) -> TunnelRecord:
