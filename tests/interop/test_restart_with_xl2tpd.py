@@ -4,13 +4,15 @@ Four lines meet each fault at once: our LNS and our LAC, each with a tunnel with
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from holdfast.daemon.views import SessionView
 from holdfast.lab import stand_in
+from holdfast.lab.topology import slow_wire
 from holdfast.wire.codes import Msg
 from interop.outage import (
     connect,
@@ -195,3 +197,44 @@ def test_after_many_messages(lines: list[Line], hellos: int) -> None:
         assert 0 < (b.line.tunnel.ns - b.tunnel.ns - hellos) % 65536 < 20
     expect_unnoticed(before)
     expect_clear_and_call(lines)
+
+
+HALF_MADE: dict[str, Callable[[SessionView], bool]] = {
+    "icrq": lambda session: session.state in ("wait-connect", "wait-reply"),
+    "lcp": lambda session: session.state == "established" and session.ppp_state == "establish",
+    "chap": lambda session: session.ppp_state == "authenticate",
+    "ipcp": lambda session: session.ppp_state == "network",
+}
+"""How far a call has come when we are killed, as our own list of sessions tells."""
+
+
+@pytest.mark.parametrize("caller", [OPEN, GUARDED])
+@pytest.mark.parametrize("moment", HALF_MADE)
+def test_during_set_up(stages: dict[str, Stage], lines: list[Line], caller: str, moment: str) -> None:
+    """What was half made is nowhere a minute later, unless it was made after all; nothing else is touched."""
+    calling = [stage.lines[caller] for stage in stages.values()]
+    hang_up(calling)
+    quiet = [line for line in lines if line not in calling]
+    before = observe(quiet)
+    for line in calling:
+        with slow_wire(line.net, 200):
+            line.call()
+            until(lambda line=line: line.session is not None and HALF_MADE[moment](line.session), moment)  # type: ignore[misc]
+            kill([line], before)
+        restart([line])
+    recovered(lines)
+    for line in calling:
+        until(lambda line=line: whole(line) or free(line), f"nothing half-made at {line.name}", 60)  # type: ignore[misc]
+    expect_unnoticed(before)
+    connect(lines)
+    expect_clear_and_call(lines)
+
+
+def whole(line: Line) -> bool:
+    """Whether both ends have one call, and it is the same."""
+    return line.ready() is not None and line.daemon.calls == 1
+
+
+def free(line: Line) -> bool:
+    """Whether neither end has a call."""
+    return line.session is None and line.daemon.calls == 0 and line.daemon.pppd is None

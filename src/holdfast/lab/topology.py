@@ -5,12 +5,15 @@ Subscribers live at the LAC as one local route for the whole pool (AnyIP): any a
 pool by way of the LNS. No reverse-path filter: the two directions take different interfaces on purpose.
 """
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
 
-from holdfast.lab.netns import Claim, entered, ip, sysctl
+from holdfast.lab.netns import Claim, LabUnavailable, entered, ip, sysctl
 
 LAC_ADDRESS = "192.0.2.1"
 LNS_ADDRESS = "192.0.2.2"
@@ -87,6 +90,25 @@ def route_subscriber(net: Topology, address: str, device: str) -> None:
 
 def _table_of(address: str) -> int:
     return int(IPv4Address(address))
+
+
+@contextmanager
+def slow_wire(net: Topology, delay_ms: int) -> Iterator[None]:
+    """While this lasts, whatever LAC and LNS say arrives `delay_ms` later. Raises LabUnavailable without netem."""
+    for namespace in (net.lac, net.lns):
+        _tc(namespace, f"add dev {WIRE} root netem delay {delay_ms}ms limit 100000")
+    try:
+        yield
+    finally:
+        for namespace in (net.lac, net.lns):
+            _tc(namespace, f"del dev {WIRE} root")
+
+
+def _tc(namespace: str, command: str) -> None:
+    argv = ["tc", "-n", namespace, "qdisc", *command.split()]
+    done = subprocess.run(argv, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise LabUnavailable(f"tc: {done.stderr.strip()} (in: {command})")
 
 
 def kernel_counters(namespace: str) -> dict[str, int]:

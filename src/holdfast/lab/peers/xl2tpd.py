@@ -6,6 +6,7 @@ session at most, whose interface and process id are known by the daemon's name.
 
 import os
 import shutil
+import re
 import signal
 import subprocess
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ _ANSWERS = _RUN / "xl2tpd"
 """Where xl2tpd-control expects its answers."""
 
 _LINE = "line"
+_CALLS = re.compile(r"AVAILABLE tunnel .* has (\d+) calls")
 
 
 class PeerFailed(LocalError):
@@ -159,15 +161,23 @@ class Xl2tpd:
         except (FileNotFoundError, ProcessLookupError, IndexError):
             return None
 
+    @property
+    def calls(self) -> int:
+        """How many calls it has, half-open ones included."""
+        return sum(int(calls) for calls in _CALLS.findall(self._control_says("available").stdout))
+
     def _command(self, word: str, what: str = _LINE) -> bool:
+        return self._control_says(word, what).returncode == 0
+
+    def _control_says(self, word: str, what: str = _LINE) -> "subprocess.CompletedProcess[str]":
         with entered(self._namespace):
-            done = subprocess.run(
+            return subprocess.run(
                 ["xl2tpd-control", "-c", str(self._control), word, what],
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
                 check=False,
                 timeout=30,
             )
-        return done.returncode == 0
 
 
 def lac(
