@@ -14,6 +14,9 @@ from holdfast.wire.codes import Msg
 from interop.rig import Station, until
 from interop.xl2tpd_lines import Line
 
+ENDED_S = 60.0
+"""By then our side knows that the peer has ended a session, even if the peer has fallen silent about it."""
+
 
 class Before(msgspec.Struct, frozen=True):
     """A line as it was before the fault: our tunnel and session, their pppd, how much xl2tpd had logged."""
@@ -135,6 +138,12 @@ def said_by(line: Line, said: Mapping[str, list[Said]], message: Msg) -> int:
     return tap.count(said[line.name], message, line.peer_address)
 
 
-def gone(b: Before) -> None:
-    """Wait until our side has let go of a session as well."""
-    until(lambda: b.line.session is None or b.line.session.key != b.session.key, f"{b.line.name} to end")
+def ended(b: Before) -> None:
+    """Wait until our side has let go of a session that the peer has ended."""
+    until(lambda: now(b) is None or now(b) != b.session.key, f"our session of {b.line.name} to end", ENDED_S)
+
+
+def now(b: Before) -> int | None:
+    """The key of the session that a line has by now."""
+    session = b.line.session
+    return None if session is None else session.key

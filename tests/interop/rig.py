@@ -92,6 +92,13 @@ class Station:
         for event in ("node.synchronised", "node.api"):
             until(lambda event=event: self.node.reached_ns(event) is not None, event, RECOVERY_S)  # type: ignore[misc]
 
+    def revive(self) -> None:
+        """Start it if it is dead: a test that failed may have left it so."""
+        if self.node.alive:
+            return
+        self.restart()
+        self.recovered()
+
     def happened(self, *events: str) -> list[Event]:
         """The events of these names since the last start."""
         self.node.log.refresh()

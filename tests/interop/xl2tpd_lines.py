@@ -132,7 +132,7 @@ class Line(ABC):
     def expect_traffic(self) -> None:
         """Pings both ways, and TCP."""
         self.expect_pings()
-        exchange(self.net.core, CORE_ADDRESS, self.net.lac, leave_by=self.leave_by)
+        exchange(self.net.core, CORE_ADDRESS, self.net.lac, leave_by=self.leave_by, octets=1 << 18)
 
     def pings(self, directory: Path) -> Pings:
         """The subscriber pings, in the background."""
@@ -144,9 +144,11 @@ class Line(ABC):
 
 
 class LineToOurLns(Line):
-    """xl2tpd is the LAC, and its pppd the subscriber."""
+    """xl2tpd is the LAC, and its pppd the subscriber. `apart`: the addresses that have a route of their own."""
 
-    _apart: frozenset[str] = frozenset()
+    def __init__(self, kind: str, daemon: Xl2tpd, station: Station, net: Topology, apart: set[str]) -> None:
+        super().__init__("lns", kind, daemon, station, net)
+        self._apart = apart
 
     def call(self) -> None:
         until(self.daemon.connect, f"xl2tpd of {self.name} to place the call")
@@ -157,7 +159,7 @@ class LineToOurLns(Line):
             return None
         if address not in self._apart:
             set_apart(self.net, address)
-            self._apart |= {address}
+            self._apart.add(address)
         route_subscriber(self.net, address, self.daemon.device)
         return session
 
@@ -200,10 +202,9 @@ class LineFromOurLac(Line):
 
 
 class Stage:
-    """A station of ours in one role, and its two lines."""
+    """A station of ours, and its two lines."""
 
-    def __init__(self, role: str, station: Station, lines: Mapping[str, Line]) -> None:
-        self.role = role
+    def __init__(self, station: Station, lines: Mapping[str, Line]) -> None:
         self.station = station
         self.lines = lines
 
@@ -229,7 +230,8 @@ def our_lns(make_directory: MakeDirectory) -> Iterator[Stage]:
             for kind, secret in SECRETS.items()
         }
         _start(daemons, at_end)
-        yield Stage("lns", station, {k: LineToOurLns("lns", k, d, station, net) for k, d in daemons.items()})
+        apart: set[str] = set()
+        yield Stage(station, {k: LineToOurLns(k, d, station, net, apart) for k, d in daemons.items()})
 
 
 @contextmanager

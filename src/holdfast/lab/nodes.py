@@ -81,6 +81,11 @@ class Node:
         self.dead_ns = time.monotonic_ns()
         return status
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def check(self) -> None:
         """Raise NodeFailed if the process has ended by itself."""
         process = self._running()

@@ -5,8 +5,8 @@ session at most, whose interface and process id are known by the daemon's name.
 """
 
 import os
-import shutil
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterable
