@@ -256,9 +256,7 @@ def our_lac(make_directory: MakeDirectory) -> Iterator[Stage]:
         tables = lac_tables(*daemons)
         station = at_end.enter_context(running(lab, net, "lac", tables, make_directory("our-lac")))
         route_subscribers(net, TUN)
-        yield Stage(
-            "lac", station, {k: LineFromOurLac("lac", k, d, station, net) for k, d in daemons.items()}
-        )
+        yield Stage(station, {k: LineFromOurLac("lac", k, d, station, net) for k, d in daemons.items()})
 
 
 def _prepare() -> None:
