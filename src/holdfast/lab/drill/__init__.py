@@ -5,7 +5,8 @@ SIGKILL; start again at once; wait until the node is synchronised and every sess
 sessions with what they were. Exit status: 0 only if every round's result is "ok"; 1 if not; 2 if there can be no
 drill here.
 
-`command` is the command line, `laboratory` the place, `sides` who takes part, `round` what happens to them.
+`command` is the command line, `laboratory` the place (`elsewhere` finds another), `sides` who takes part, `scene` all of
+them up, `round` what happens to them.
 """
 
 from holdfast.lab.drill.command import main

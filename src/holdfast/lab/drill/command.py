@@ -11,7 +11,8 @@ from holdfast.lab.display import Display, open_display
 from holdfast.lab.drill import elsewhere
 from holdfast.lab.drill.laboratory import laboratory
 from holdfast.lab.drill.relayed import RelayedDisplay
-from holdfast.lab.drill.round import drilling
+from holdfast.lab.drill.round import kill_and_report
+from holdfast.lab.drill.scene import scene
 from holdfast.lab.options import Options, parse
 from holdfast.lab.report import Report, encode, series
 
@@ -46,9 +47,9 @@ def main(argv: list[str]) -> int:
 
 def _run(options: Options, display: Display, rounds: list[Report]) -> None:
     """All rounds; each report is appended to `rounds` as it comes."""
-    with laboratory(options, rounds) as lab, drilling(options, display, lab) as drill:
+    with laboratory(options, rounds) as lab, scene(options, display, lab) as made:
         for number in range(1, options.repeat + 1):
-            rounds.append(drill.round(number))
+            rounds.append(kill_and_report(made, number))
             display.report(rounds[-1])
 
 

@@ -1,0 +1,126 @@
+"""Both sides up, every subscriber connected; waiting, and looking at what either side holds."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from holdfast.lab import netns, topology
+from holdfast.lab.control import ControlError
+from holdfast.lab.display import Display, Progress
+from holdfast.lab.drill.laboratory import DrillFailed, Laboratory
+from holdfast.lab.drill.sides import Sides, taking_part
+from holdfast.lab.nodes import Node
+from holdfast.lab.options import Options, Role
+from holdfast.lab.snapshot import Snapshot, facing, join
+
+_POLL_S = 0.05
+
+
+@contextmanager
+def scene(options: Options, display: Display, lab: Laboratory) -> Iterator["Scene"]:
+    """Everybody started and every base subscriber connected, ready for the first round."""
+    with taking_part(options, lab) as sides:
+        made = Scene(options, display, lab, sides)
+        made.bring_up()
+        yield made
+
+
+class Scene:
+    """Who takes part, where, and what is shown of it. `progress` is there while traffic flows."""
+
+    def __init__(self, options: Options, display: Display, lab: Laboratory, sides: Sides) -> None:
+        self.options = options
+        self.display = display
+        self.net = lab.net
+        self.work = lab.work
+        self.nodes = sides.nodes
+        self.peer = sides.peer
+        self.names = sides.names
+        self.progress: Progress | None = None
+        self._up: list[Node] = []
+
+    def bring_up(self) -> None:
+        """Start both sides and wait until every base subscriber is connected."""
+        options = self.options
+        self.display.phase(f"starting {options.cast}, {_count(options.sessions, 'subscriber')}")
+        if self.peer:
+            self.peer.start()
+            self.wait(self.peer.ready, f"{options.peer} to start")
+        for node in self.nodes.values():
+            node.start()
+            self._up.append(node)
+        self.wait(self._started, "our nodes to start")
+        if self.peer:
+            self.wait(self.peer.dial, f"{options.peer} to call")
+        self.wait(self._route_subscribers, "the LAC's device for its subscribers")
+        self.wait(
+            lambda: self._whole(self.names.base),
+            "all subscribers to be connected",
+            every_s=self.list_pause_s,
+        )
+        self.display.phase(
+            f"{_count(options.sessions, 'subscriber')} connected in {_count(options.tunnels, 'tunnel')}"
+        )
+
+    def snapshot(self) -> Snapshot:
+        """What both sides hold. Raises ControlError."""
+        views = {role: (node.control.tunnels(), node.control.sessions()) for role, node in self.nodes.items()}
+        if self.peer is None:
+            return join(views["lac"], views["lns"])
+        [(role, ours)] = views.items()
+        return facing(role, ours, self.peer.sees)
+
+    def stale_cleared(self, role: Role) -> int:
+        """How many sessions a node has cleared after a recovery; 0 if it does not answer."""
+        with suppress(ControlError):
+            return self.nodes[role].control.counters().get("stale_cleared", 0)
+        return 0
+
+    def kernel_counters(self) -> dict[str, dict[str, int]]:
+        """What the kernel counts as lost, by namespace."""
+        return {role: topology.kernel_counters(self.net.of(role)) for role in ("lac", "lns", "core")}
+
+    @property
+    def list_pause_s(self) -> float:
+        """Between two listings of all sessions: they are not free for the nodes."""
+        return max(0.1, self.options.sessions / 10_000)
+
+    def wait(
+        self, condition: Callable[[], bool], what: str, *, every_s: float = _POLL_S, fatal: bool = True
+    ) -> None:
+        """Wait until `condition` holds. Raises DrillFailed when patience ends, unless it is not `fatal`."""
+        deadline = time.monotonic() + self.options.patience_s
+        while not condition():
+            if time.monotonic() > deadline:
+                if fatal:
+                    raise DrillFailed(f"waited {self.options.patience_s:.0f} s in vain for {what}")
+                return
+            self.pause(every_s)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, keep the display alive, and notice a node that ends by itself."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for node in self._up:
+                node.check()
+            self.display.tick(self.progress)
+            time.sleep(min(left, _POLL_S))
+
+    def _started(self) -> bool:
+        return all(node.reached_ns("node.started") is not None for node in self.nodes.values())
+
+    def _whole(self, names: Sequence[str]) -> bool:
+        with suppress(ControlError):
+            return self.snapshot().whole().keys() >= set(names)
+        return False
+
+    def _route_subscribers(self) -> bool:
+        try:
+            topology.route_subscribers(self.net, self.peer.device if self.peer else topology.TUN)
+        except netns.LabUnavailable:  # the device is not there yet
+            return False
+        return True
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
