@@ -1,4 +1,4 @@
-# make demo: set up, then the main job; make test: every check and test. Both are quick the second time.
+# make demo: set up, then two kills under traffic; make test: every check and test. Both are quick the second time.
 # make test-interop: other people's daemons, in a kernel of their own (no root needed but for their packages); under ten
 # minutes. make test-interop-full: everything that we have tried with them.
 PY := .venv/bin/python
@@ -16,7 +16,7 @@ compiled: $(STAMP)
 	@$(PY) -m compileall -q src
 
 demo: compiled
-	@./scripts/privileged $(PY) -m holdfast drill restart --sessions 100 --tunnels 4
+	@./scripts/demo
 
 test: $(STAMP) lint unit
 

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.lab.kernel import uml
 from holdfast.lab.kernel.__main__ import main
-from holdfast.lab.peers import xl2tpd
+from holdfast.lab.peers import PeerFailed, xl2tpd
 
 
 @pytest.fixture
@@ -26,5 +26,5 @@ def test_what_is_missing_is_named_with_its_package(
 
 
 def test_pppd_of_this_machine_is_left_alone() -> None:
-    with pytest.raises(xl2tpd.PeerFailed):
+    with pytest.raises(PeerFailed):
         xl2tpd.prepare([])

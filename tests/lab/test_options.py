@@ -31,9 +31,11 @@ def test_a_peer_brings_its_own_defaults() -> None:
         (["--peer", "l2tpns", "--tunnels", "2"], "one with --peer l2tpns"),
         (["--peer", "l2tpns", "--in-flight", "1"], "none with --peer l2tpns"),
         (["--peer", "accel-ppp"], "xl2tpd"),
+        (["--json", "/nowhere/report"], "/nowhere/report: there is no such directory"),
+        (["--pcap", "/nowhere/pcap"], "/nowhere/pcap: there is no such directory"),
     ],
 )
-def test_what_a_peer_cannot_do_is_refused_with_the_reason(
+def test_what_cannot_be_is_refused_with_the_reason(
     argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:

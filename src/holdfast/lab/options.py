@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -154,6 +155,9 @@ def _unsuitable(o: Options) -> str:
         return f"--traffic-pps: at least {2 * o.sessions}, two per second on each session"
     if o.stagger_ms and o.kill != "both":
         return "--stagger needs --kill both"
+    for file in filter(None, (o.json, o.pcap)):
+        if not Path(file).absolute().parent.is_dir():
+            return f"{file}: there is no such directory"
     return ""
 
 

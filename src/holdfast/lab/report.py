@@ -316,7 +316,10 @@ def _place(p: Place | None) -> str:
 
 
 def _noticed(n: Noticed) -> str:
-    of_duplicates = f", {n.of_duplicates} log lines about a duplicate (our probe)" if n.of_duplicates else ""
+    s = "" if n.of_duplicates == 1 else "s"
+    of_duplicates = (
+        f", {n.of_duplicates} log line{s} about a duplicate (our probe)" if n.of_duplicates else ""
+    )
     return (" / ".join(n.lines[:_LINES]) or "nothing") + of_duplicates
 
 

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import holdfast
 from holdfast.lab.display import Display
 from holdfast.lab.drill.laboratory import empty_directory
 from holdfast.lab.drill.relayed import Listener
@@ -42,11 +41,18 @@ def run(options: Options, argv: list[str], display: Display, rounds: list[Report
         raise LabUnavailable(f"{reason}; {_HOW}")
     no_kernel = pppol2tp.unavailable()
     if no_kernel is None and (no_kernel := pppol2tp.not_private()) is None:
+        _refuse_files_in_run(options)
         display.close()
         pppol2tp.become_private([sys.executable, "-m", "holdfast", "drill", "restart", *argv])
     if reason := uml.unavailable():
         raise LabUnavailable(f"{no_kernel}, and for a kernel that has it {reason}; {_HOW}")
     _in_throw_away_kernel(options, display, rounds)
+
+
+def _refuse_files_in_run(options: Options) -> None:
+    for file in filter(None, (options.json, options.pcap, options.keep)):
+        if Path(file).resolve().is_relative_to("/run"):
+            raise LabUnavailable(f"{file}: the drill has a /run of its own here; name a place elsewhere")
 
 
 def _in_throw_away_kernel(options: Options, display: Display, rounds: list[Report]) -> None:
@@ -71,10 +77,9 @@ def _in_throw_away_kernel(options: Options, display: Display, rounds: list[Repor
 
 
 def _command(options: Options) -> list[str]:
-    """The same drill, by the same code, with its files where they are found again."""
+    """The same drill, with its files where they are found again."""
     out = Path(uml.OUTPUT)
     return [
-        *("env", f"PYTHONPATH={Path(holdfast.__file__).parents[1]}"),
         *(sys.executable, "-m", "holdfast", "drill", "restart", "--relayed"),
         *("--peer", options.peer, "--kill", options.kill, "--sessions", str(options.sessions)),
         *("--repeat", str(options.repeat), "--keep", str(out / _WORK)),

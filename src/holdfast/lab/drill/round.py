@@ -148,19 +148,17 @@ def _line_up(scene: Scene) -> Snapshot:
     for names, command in ((scene.names.setups, "down"), (scene.names.teardowns, "up")):
         for name in names:
             scene.nodes["lac"].control.subscriber(name, command)
-    scene.wait(
-        lambda: _lined_up(scene), "the subscribers to be as before the kill", every_s=scene.list_pause_s
-    )
-    return scene.snapshot()
+    seen: list[Snapshot] = []
 
+    def lined_up() -> bool:
+        now = scene.all_connected([*scene.names.base, *scene.names.teardowns])
+        if now is None or now.whole().keys() & {*scene.names.setups} or now.half_open():
+            return False
+        seen.append(now)
+        return True
 
-def _lined_up(scene: Scene) -> bool:
-    with suppress(ControlError):
-        now = scene.snapshot()
-        whole = now.whole().keys()
-        wanted = {*scene.names.base, *scene.names.teardowns}
-        return whole >= wanted and not whole & {*scene.names.setups} and not now.half_open()
-    return False
+    scene.wait(lined_up, "the subscribers to be as before the kill", every_s=scene.list_pause_s)
+    return seen[0]
 
 
 def _strike(scene: Scene) -> list[Role]:

@@ -1,9 +1,10 @@
 """Both sides up, every subscriber connected; waiting, and looking at what either side holds."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
+from holdfast.daemon.views import SessionView, TunnelView
 from holdfast.lab import netns, topology
 from holdfast.lab.control import ControlError
 from holdfast.lab.display import Display, Progress
@@ -54,7 +55,7 @@ class Scene:
             self.wait(self.peer.dial, f"{options.peer} to call")
         self.wait(self._route_subscribers, "the LAC's device for its subscribers")
         self.wait(
-            lambda: self._whole(self.names.base),
+            lambda: self.all_connected(self.names.base) is not None,
             "all subscribers to be connected",
             every_s=self.list_pause_s,
         )
@@ -63,12 +64,27 @@ class Scene:
         )
 
     def snapshot(self) -> Snapshot:
-        """What both sides hold. Raises ControlError."""
-        views = {role: (node.control.tunnels(), node.control.sessions()) for role, node in self.nodes.items()}
+        """What both sides hold. Raises ControlError, PeerFailed."""
+        views = self._views()
         if self.peer is None:
             return join(views["lac"], views["lns"])
         [(role, ours)] = views.items()
         return facing(role, ours, self.peer.sees)
+
+    def all_connected(self, names: Iterable[str]) -> Snapshot | None:
+        """What both sides hold if all of `names` are connected. A peer is not asked before our node has all of them."""
+        wanted = set(names)
+        with suppress(ControlError):
+            if self.peer and not all(
+                wanted <= {s.user for s in sessions if s.address} for _, sessions in self._views().values()
+            ):
+                return None
+            now = self.snapshot()
+            return now if now.whole().keys() >= wanted else None
+        return None
+
+    def _views(self) -> dict[Role, tuple[list[TunnelView], list[SessionView]]]:
+        return {role: (node.control.tunnels(), node.control.sessions()) for role, node in self.nodes.items()}
 
     def stale_cleared(self, role: Role) -> int:
         """How many sessions a node has cleared after a recovery; 0 if it does not answer."""
@@ -108,11 +124,6 @@ class Scene:
 
     def _started(self) -> bool:
         return all(node.reached_ns("node.started") is not None for node in self.nodes.values())
-
-    def _whole(self, names: Sequence[str]) -> bool:
-        with suppress(ControlError):
-            return self.snapshot().whole().keys() >= set(names)
-        return False
 
     def _route_subscribers(self) -> bool:
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from holdfast.lab.netns import entered
+from holdfast.lab.peers import PeerFailed
 from holdfast.lab.process import spawn, stop
 
 PROGRAMS = {"l2tpns": "l2tpns"}
@@ -23,7 +24,8 @@ _SESSION = re.compile(rb"^ *(\d+) +\d+ +(\d+) (.{32}) ([\d.]+) ", re.MULTILINE)
 _ETC = "/etc/l2tpns"
 _NAME = "startup-config"
 _COMMAND_PORT = 23
-_PATIENCE_S = 5.0
+_PATIENCE_S = 20.0
+"""It forks for its command line, with all of its memory: that takes seconds in a throw-away kernel."""
 
 
 def unavailable() -> str | None:
@@ -111,14 +113,17 @@ class L2tpns:
         self._command(f"drop tunnel {tunnel_id}")
 
     def _command(self, line: str) -> bytes:
-        """Say something at its command line, as an administrator; returns what it says."""
+        """Say something at its command line, as an administrator; returns what it says. Raises PeerFailed."""
         said = b""
-        with entered(self._namespace):
-            session = socket.create_connection(("127.0.0.1", _COMMAND_PORT), _PATIENCE_S)
-        with session:
-            for words, prompt in (("enable", b"> "), (line, b"# "), ("logout", b"# ")):
-                said = _read_until(session, prompt)
-                session.sendall(f"{words}\r\n".encode())
+        try:
+            with entered(self._namespace):
+                session = socket.create_connection(("127.0.0.1", _COMMAND_PORT), _PATIENCE_S)
+            with session:
+                for words, prompt in (("enable", b"> "), (line, b"# "), ("logout", b"# ")):
+                    said = _read_until(session, prompt)
+                    session.sendall(f"{words}\r\n".encode())
+        except OSError as e:
+            raise PeerFailed(f"l2tpns does not take {line!r} at its command line: {e!r}") from e
         return said
 
     def close(self) -> None:

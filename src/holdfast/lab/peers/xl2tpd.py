@@ -12,9 +12,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from holdfast.core.errors import LocalError
 from holdfast.lab.kernel import pppol2tp, uml
 from holdfast.lab.netns import entered
+from holdfast.lab.peers import PeerFailed
 from holdfast.lab.process import spawn, stop
 
 PROGRAMS = {"xl2tpd": "xl2tpd", "pppd": "ppp"}
@@ -27,10 +27,6 @@ _ANSWERS = _RUN / "xl2tpd"
 
 _LINE = "line"
 _CALLS = re.compile(r"AVAILABLE tunnel .* has (\d+) calls")
-
-
-class PeerFailed(LocalError):
-    """A peer's daemon ended, or refused a command."""
 
 
 def unavailable() -> str | None:
