@@ -57,7 +57,7 @@ class Flow:
         except (OSError, OverflowError) as error:
             raise BadEntry(f"session {entry.key:#x}: {entry.address!r} or {entry.peer!r}: {error}") from error
         self.ids = entry.local_tunnel << 16 | entry.local_session
-        _check(entry)
+        check(entry)
         self.entry, self.outbox, self.mtu = entry, outbox, entry.mtu
         lns = entry.side is Side.LNS
         self.source, self.destination = (self.address, NOBODY) if lns else (NOBODY, self.address)
@@ -83,8 +83,8 @@ class Flow:
         return Counters(*rx, *tx) if self.entry.side is Side.LNS else Counters(*tx, *rx)
 
 
-def _check(entry: Entry) -> None:
-    """The parts of an entry must fit together. Raises BadEntry."""
+def check(entry: Entry) -> None:
+    """The numbers of an entry must fit together. Raises BadEntry."""
     ids = (entry.local_tunnel, entry.local_session, entry.peer_tunnel, entry.peer_session)
     if not all(0 < number <= 0xFFFF for number in ids):
         raise BadEntry(f"session {entry.key:#x}: ids {ids} are not of L2TPv2")
@@ -151,12 +151,24 @@ class Flows:
             old = self.by_key.get(entry.key)
             if old is not None and old.entry == entry:
                 continue
-            flow = Flow(entry, outbox)
+            flow = self._make(entry, outbox)
             if old is not None:
                 flow.succeed(old)
                 self._forget_address(old)
             self.by_key[entry.key] = self.by_ids[flow.ids] = flow
             self._by_address(flow)[flow.address] = flow
+
+    def _make(self, entry: Entry, outbox: Outbox) -> Flow:
+        """A flow for an entry. Raises BadEntry."""
+        return Flow(entry, outbox)
+
+    def find(self, ids: int) -> Flow | None:
+        """The flow of a data message: local tunnel id << 16 | local session id."""
+        return self.by_ids.get(ids)
+
+    def towards(self, source: int, destination: int) -> Flow | None:
+        """The flow of a packet of the device, by its addresses."""
+        return self.by_destination.get(destination) or self.by_source.get(source)
 
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries (DataPlane.remove)."""
@@ -208,7 +220,7 @@ class Flows:
             protocol, at = ppp.split(frame)
         except Malformed:
             return Arrival(Verdict.RX_MALFORMED)
-        flow = self.by_ids.get(tunnel_id << 16 | session_id)
+        flow = self.find(tunnel_id << 16 | session_id)
         if flow is not None and flow.entry.peer != source:
             return Arrival(Verdict.RX_WRONG_PEER)
         if protocol != ppp.Protocol.IPV4:
@@ -233,8 +245,7 @@ class Flows:
         if not total:
             return Departure(Verdict.TX_NOT_IPV4)
         packet = packet[:total]
-        source, destination = _addresses(packet)
-        flow = self.by_destination.get(destination) or self.by_source.get(source)
+        flow = self.towards(*_addresses(packet))
         if flow is None:
             return Departure(Verdict.TX_NO_SESSION)
         if total > flow.mtu and ipv4.dont_fragment(packet):

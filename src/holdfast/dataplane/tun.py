@@ -72,12 +72,46 @@ class Device(Protocol):
     def close(self) -> None: ...
 
 
+class DeviceMtu:
+    """The device's MTU: the lowest that a session asks for, between `lowest` and `highest`.
+
+    A session with a smaller MRU than `lowest` must not shrink everybody's packets; its own are fragmented or answered
+    with ICMP.
+    """
+
+    def __init__(self, highest: int, lowest: int) -> None:
+        self.highest, self.lowest = highest, lowest
+        self._in_force = highest
+        self._sessions: dict[int, int] = {}
+
+    def change(self, old: int, new: int) -> None:
+        """A session asks for `new` instead of `old`; 0 stands for no session."""
+        if old == new:
+            return
+        sessions = self._sessions
+        if new:
+            sessions[new] = sessions.get(new, 0) + 1
+        if old:
+            sessions[old] -= 1
+            if not sessions[old]:
+                del sessions[old]
+
+    def adjust(self, device: Device, *, new: bool = False) -> None:
+        """Give the device the MTU that it should have. A `new` one has the highest."""
+        if new:
+            self._in_force = self.highest
+        mtu = min(self.highest, max(min(self._sessions, default=self.highest), self.lowest))
+        if mtu != self._in_force:
+            with suppress(LocalError):  # a device that is lost, or not ours to change: ICMP tells instead
+                device.set_mtu(mtu)
+                self._in_force = mtu
+
+
 class TunPlane:
     """Forwards between a TUN device and a UDP socket.
 
-    `mtu` is the device's while no session asks for less, `lowest_mtu` the least that one may make it: a
-    session with a smaller MRU than that must not shrink everybody's packets, its own are fragmented or
-    answered with ICMP.
+    `mtu` and `lowest_mtu` bound the device's MTU (see `DeviceMtu`). `flows`: sessions of another plane, which only
+    finishes here what it cannot do itself; it counts their MTUs too.
     """
 
     def __init__(
@@ -89,27 +123,24 @@ class TunPlane:
         lowest_mtu: int = 1280,
         mss_clamp: bool = False,
         icmp_source: str = "",
+        flows: Flows | None = None,
     ) -> None:
         self._device, self._socket = device, socket
-        self._flows = Flows(mss_clamp=mss_clamp, icmp_source=icmp_source)
-        self._mtu = self._device_mtu = mtu
-        self._lowest_mtu = lowest_mtu
-        self._mtus: dict[int, int] = {}
+        self._flows = Flows(mss_clamp=mss_clamp, icmp_source=icmp_source) if flows is None else flows
+        self.mtu = DeviceMtu(mtu, lowest_mtu)
         self._read_size = max(2048, mtu)
 
     def install(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries (DataPlane.install), and make the device's MTU the lowest in force."""
-        by_key, mtus = self._flows.by_key, self._mtus
+        by_key = self._flows.by_key
         try:
             for entry in entries:
                 old = by_key.get(entry.key)
                 old_mtu = old.mtu if old is not None else 0
                 self._flows.install((entry,))
-                if entry.mtu != old_mtu:
-                    mtus[entry.mtu] = mtus.get(entry.mtu, 0) + 1
-                    self._uncount_mtu(old_mtu)
+                self.mtu.change(old_mtu, entry.mtu)
         finally:
-            self._adjust_mtu()
+            self.mtu.adjust(self._device)
 
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries (DataPlane.remove)."""
@@ -117,30 +148,16 @@ class TunPlane:
         for key in keys:
             flow = self._flows.by_key.get(key)
             if flow is not None:
-                self._uncount_mtu(flow.mtu)
+                self.mtu.change(flow.mtu, 0)
                 removed.update(self._flows.remove((key,)))
-        self._adjust_mtu()
+        self.mtu.adjust(self._device)
         return removed
-
-    def _uncount_mtu(self, mtu: int) -> None:
-        left = self._mtus.get(mtu, 0) - 1
-        if left > 0:
-            self._mtus[mtu] = left
-        else:
-            self._mtus.pop(mtu, None)
-
-    def _adjust_mtu(self) -> None:
-        mtu = min(self._mtu, max(min(self._mtus, default=self._mtu), self._lowest_mtu))
-        if mtu != self._device_mtu:
-            with suppress(LocalError):  # a device that is lost, or not ours to change: ICMP tells instead
-                self._device.set_mtu(mtu)
-                self._device_mtu = mtu
 
     def change_device(self, device: Device) -> None:
         """Go on with another device, of the MTU that this plane was made with, after `DeviceLost`."""
         self._device.close()
-        self._device, self._device_mtu = device, self._mtu
-        self._adjust_mtu()
+        self._device = device
+        self.mtu.adjust(device, new=True)
 
     def enumerate(self) -> Mapping[int, Entry]:
         """What is installed (DataPlane.enumerate)."""
@@ -222,7 +239,7 @@ class TunPlane:
         if flags != DATA or framing & _TWO_OCTETS != _FRAME or framing == _IPV4_FRAME:
             return False
         tunnel_id, session_id = ids >> 16, ids & 0xFFFF
-        flow = self._flows.by_ids.get(ids)
+        flow = self._flows.find(ids)
         if not (tunnel_id and session_id) or (flow is not None and flow.peer_word != inbox.sources[i]):
             return False
         frame = bytes(inbox.view[start + DATA_LENGTH : start + length])
