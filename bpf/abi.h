@@ -102,9 +102,9 @@ struct hf_hop {
 	__u32 out_ifindex;
 	__u32 generation;	/* of hf_config when it was looked up */
 	__u32 stamp;		/* when: CLOCK_MONOTONIC (coarse), in units of 2^20 ns */
-	__u16 mtu;		/* of the path, 0 for none known */
-	__u8 source_mac[6];
 	__u8 destination_mac[6];
+	__u8 source_mac[6];
+	__u16 mtu;		/* of the path, 0 for none known */
 	__u16 unused;
 };
 

@@ -187,9 +187,9 @@ HOP = Layout(
         ("out_ifindex", "I"),
         ("generation", "I"),
         ("stamp", "I"),
-        ("mtu", "H"),
-        ("source_mac", "6s"),
         ("destination_mac", "6s"),
+        ("source_mac", "6s"),
+        ("mtu", "H"),
         ("unused", "2s"),
     ),
 )
