@@ -13,7 +13,7 @@ plane or is dropped.
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -114,6 +114,16 @@ class DeviceLost(LocalError):
     """The device went away under the plane: somebody deleted it. Its descriptor must no longer be watched."""
 
 
+class Plan(NamedTuple):
+    """What to change: entries to install, keys to remove. Empty means that want and have agree."""
+
+    put: list[Entry]
+    delete: list[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.delete)
+
+
 class DataPlane(Protocol):
     """One forwarding plane. Called from one thread only."""
 
@@ -126,8 +136,14 @@ class DataPlane(Protocol):
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries; returns the last counters of those that were there."""
 
+    def forget(self, keys: Iterable[int]) -> None:
+        """The records of these removed sessions are gone for good: what was kept for them may serve others."""
+
     def enumerate(self) -> Mapping[int, Entry]:
         """What is installed, by session key."""
+
+    def differences(self, want: Mapping[int, Entry]) -> Plan:
+        """How to get from what is installed to `want`, by reading back what is there."""
 
     def counters(self, key: int) -> Counters:
         """One session's traffic since its entry was first installed, in inner packets. Raises UnknownSession."""
@@ -151,4 +167,7 @@ class DataPlane(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the device, which stays and keeps its routes. Forwarding ends; entries are forgotten."""
+        """Let go of the device, which stays and keeps its routes.
+
+        Forwarding by this process ends, and entries are forgotten; a plane in the kernel goes on with them.
+        """

@@ -85,11 +85,16 @@ class Flow:
 
 def check(entry: Entry) -> None:
     """The numbers of an entry must fit together. Raises BadEntry."""
-    ids = (entry.local_tunnel, entry.local_session, entry.peer_tunnel, entry.peer_session)
-    if not all(0 < number <= 0xFFFF for number in ids):
+    if not (
+        0 < entry.local_tunnel <= 0xFFFF
+        and 0 < entry.local_session <= 0xFFFF
+        and 0 < entry.peer_tunnel <= 0xFFFF
+        and 0 < entry.peer_session <= 0xFFFF
+    ):
+        ids = (entry.local_tunnel, entry.local_session, entry.peer_tunnel, entry.peer_session)
         raise BadEntry(f"session {entry.key:#x}: ids {ids} are not of L2TPv2")
     if entry.key != session_key(entry.local_tunnel, entry.local_session):
-        raise BadEntry(f"session {entry.key:#x}: the key is not of ids {ids[:2]}")
+        raise BadEntry(f"session {entry.key:#x}: the key is not of its ids")
     if entry.mtu < ipv4.MINIMUM_MTU:
         raise BadEntry(f"session {entry.key:#x}: MTU {entry.mtu} is below {ipv4.MINIMUM_MTU}")
 

@@ -22,6 +22,7 @@ class Interface(msgspec.Struct, frozen=True, gc=False):
     ethernet: bool
     up: bool
     driver: str = ""
+    mac: bytes = bytes(6)
 
 
 def index_of(name: str) -> int:
@@ -39,12 +40,12 @@ def look_at(name: str) -> Interface | None:
         return None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
         try:
-            flags = _short(control, _SIOCGIFFLAGS, name)
-            kind = _short(control, _SIOCGIFHWADDR, name)
+            (flags,) = struct.unpack_from("=H", _ask(control, _SIOCGIFFLAGS, name))
+            kind, mac = struct.unpack_from("=H6s", _ask(control, _SIOCGIFHWADDR, name))
         except OSError:  # it went meanwhile
             return None
         ethernet = kind == _ARPHRD_ETHER and not flags & _IFF_SLAVE
-        return Interface(name, index, ethernet, bool(flags & _IFF_UP), _driver(control, name))
+        return Interface(name, index, ethernet, bool(flags & _IFF_UP), _driver(control, name), mac)
 
 
 def all_ethernet() -> list[Interface]:
@@ -53,10 +54,8 @@ def all_ethernet() -> list[Interface]:
     return [interface for interface in found if interface is not None and interface.ethernet and interface.up]
 
 
-def _short(control: socket.socket, request: int, name: str) -> int:
-    answer = ioctl(control, request, struct.pack("16s24x", name.encode()))
-    value: int = struct.unpack_from("=H", answer, 16)[0]
-    return value
+def _ask(control: socket.socket, request: int, name: str) -> bytes:
+    return ioctl(control, request, struct.pack("16s24x", name.encode()))[16:]
 
 
 def _driver(control: socket.socket, name: str) -> str:

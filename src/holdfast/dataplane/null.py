@@ -5,9 +5,10 @@ For nodes that only speak the control protocol, for simulations, and as the plai
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from holdfast.dataplane.contract import Address, Entry, Punt, Verdict
+from holdfast.dataplane.contract import Address, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.flows import Arrival, Departure, Flows
 from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.reconcile import plan
 from holdfast.records import Counters
 
 
@@ -25,9 +26,16 @@ class NullPlane:
         """Remove entries (DataPlane.remove)."""
         return self._flows.remove(keys)
 
+    def forget(self, keys: Iterable[int]) -> None:
+        """Nothing was kept (DataPlane.forget)."""
+
     def enumerate(self) -> Mapping[int, Entry]:
         """What is installed (DataPlane.enumerate)."""
         return self._flows.enumerate()
+
+    def differences(self, want: Mapping[int, Entry]) -> Plan:
+        """What to change (DataPlane.differences)."""
+        return plan(want, self.enumerate())
 
     def counters(self, key: int) -> Counters:
         """One session's traffic (DataPlane.counters). Raises UnknownSession."""

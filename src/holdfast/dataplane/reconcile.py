@@ -3,19 +3,8 @@ path.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-from holdfast.dataplane.contract import DataPlane, Entry
-
-
-class Plan(NamedTuple):
-    """What to change: entries to install, keys to remove. Empty means that want and have agree."""
-
-    put: list[Entry]
-    delete: list[int]
-
-    def __bool__(self) -> bool:
-        return bool(self.put or self.delete)
+from holdfast.dataplane.contract import DataPlane, Entry, Plan
 
 
 def plan(want: Mapping[int, Entry], have: Mapping[int, Entry]) -> Plan:
@@ -30,9 +19,9 @@ def reconcile(plane: DataPlane, want: Mapping[int, Entry]) -> tuple[Plan, Plan]:
     """Carry out the plan, removals first, and read back: what was changed, and what is still wrong (empty if
     all went well). Raises BadEntry.
     """
-    changes = plan(want, plane.enumerate())
+    changes = plane.differences(want)
     if not changes:
         return changes, changes
     plane.remove(changes.delete)
     plane.install(changes.put)
-    return changes, plan(want, plane.enumerate())
+    return changes, plane.differences(want)

@@ -21,9 +21,10 @@ from typing import Any, Protocol
 
 from holdfast.core.errors import LocalError
 from holdfast.dataplane import ipv4
-from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Punt, Verdict
+from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.flows import Flows, Outbox
 from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.reconcile import plan
 from holdfast.records import Counters, session_key
 from holdfast.wire.header import DATA, DATA_LENGTH, T
 
@@ -96,6 +97,11 @@ class DeviceMtu:
             if not sessions[old]:
                 del sessions[old]
 
+    def count(self, sessions: Mapping[int, int]) -> None:
+        """So many sessions ask for each of these."""
+        for mtu, number in sessions.items():
+            self._sessions[mtu] = self._sessions.get(mtu, 0) + number
+
     def adjust(self, device: Device, *, new: bool = False) -> None:
         """Give the device the MTU that it should have. A `new` one has the highest."""
         if new:
@@ -159,9 +165,16 @@ class TunPlane:
         self._device = device
         self.mtu.adjust(device, new=True)
 
+    def forget(self, keys: Iterable[int]) -> None:
+        """Nothing was kept (DataPlane.forget)."""
+
     def enumerate(self) -> Mapping[int, Entry]:
         """What is installed (DataPlane.enumerate)."""
         return self._flows.enumerate()
+
+    def differences(self, want: Mapping[int, Entry]) -> Plan:
+        """What to change (DataPlane.differences)."""
+        return plan(want, self.enumerate())
 
     def counters(self, key: int) -> Counters:
         """One session's traffic (DataPlane.counters). Raises UnknownSession."""

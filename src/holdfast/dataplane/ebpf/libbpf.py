@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from holdfast.core.errors import LocalError
-from holdfast.dataplane.ebpf.syscall import BpfError
+from holdfast.dataplane.ebpf.syscall import LOADING, BpfError, map_info
 
 LIBRARY = "libbpf.so.1"
 _LOG_SIZE = 1 << 20
@@ -23,6 +23,10 @@ _MAX_ERRNO = 4095
 
 class NoLibbpf(LocalError):
     """libbpf is not installed."""
+
+
+class OtherShape(LocalError):
+    """A map that was to be used again is not what the object declares."""
 
 
 class _OpenOptions(ctypes.Structure):
@@ -59,6 +63,10 @@ def library() -> ctypes.CDLL:
         ("bpf_object__next_map", pointer, pointer, pointer),
         ("bpf_object__next_program", pointer, pointer, pointer),
         ("bpf_map__name", text, pointer),
+        ("bpf_map__type", number, pointer),
+        ("bpf_map__key_size", ctypes.c_uint32, pointer),
+        ("bpf_map__value_size", ctypes.c_uint32, pointer),
+        ("bpf_map__max_entries", ctypes.c_uint32, pointer),
         ("bpf_map__fd", number, pointer),
         ("bpf_map__reuse_fd", number, pointer, number),
         ("bpf_map__set_max_entries", number, pointer, ctypes.c_uint32),
@@ -82,7 +90,8 @@ class Loaded:
     """A loaded object: descriptors of its maps and programs by name. They are libbpf's, and go with `close`.
 
     `use` holds maps to use instead of new ones, by name (the caller keeps its descriptors); `sizes` are the entries of
-    maps that are made; `only` names the programs to load (all by default). Raises NoLibbpf, BpfError.
+    the maps; `only` names the programs to load (all by default). Raises NoLibbpf, BpfError, and OtherShape for a map in
+    `use` that is not as the object declares it.
     """
 
     def __init__(
@@ -119,19 +128,31 @@ class Loaded:
     ) -> None:
         lib = self._lib
         for name, handle in self._each("map"):
-            if name in use:
-                self._must(lib.bpf_map__reuse_fd(handle, use[name]), "using the pinned map", name)
-            elif name in sizes:
+            if name in sizes:
                 self._must(lib.bpf_map__set_max_entries(handle, sizes[name]), "sizing map", name)
+            if name in use:
+                self._compare(name, handle, use[name])
+                self._must(lib.bpf_map__reuse_fd(handle, use[name]), "using the pinned map", name)
         for name, handle in self._each("program"):
             if only is not None and name not in only:
                 self._must(lib.bpf_program__set_autoload(handle, False), "leaving out program", name)
         if (code := lib.bpf_object__load(self._object)) < 0:
             said = log.value.decode(errors="replace").strip().splitlines()
-            raise BpfError("loading", path.name, -code, "; ".join(said[-_LOG_LINES:]))
+            raise BpfError(LOADING, path.name, -code, "; ".join(said[-_LOG_LINES:]))
         self.maps = {name: lib.bpf_map__fd(handle) for name, handle in self._each("map")}
         programs = ((name, lib.bpf_program__fd(handle)) for name, handle in self._each("program"))
         self.programs = {name: fd for name, fd in programs if fd >= 0}
+
+    def _compare(self, name: str, handle: ctypes.c_void_p, fd: int) -> None:
+        lib, found = self._lib, map_info(fd)
+        declared = (
+            lib.bpf_map__type(handle),
+            lib.bpf_map__key_size(handle),
+            lib.bpf_map__value_size(handle),
+            lib.bpf_map__max_entries(handle),
+        )
+        if declared != (found.kind, found.key_size, found.value_size, found.max_entries):
+            raise OtherShape(f"map {name} is declared as {declared}, and the pinned one is {found[:6]}")
 
     def _each(self, kind: str) -> "list[tuple[str, ctypes.c_void_p]]":
         step = getattr(self._lib, f"bpf_object__next_{kind}")

@@ -12,6 +12,7 @@ import errno
 import os
 import struct
 from enum import IntEnum
+from functools import cache
 from typing import Final, NamedTuple
 
 from holdfast.core.errors import LocalError
@@ -104,6 +105,13 @@ _MEANING = {
     errno.ENOMEM: "no memory for it: a map is charged to the memory cgroup of this process",
 }
 
+LOADING: Final = "loading"
+"""The operation that passes the kernel's verifier."""
+_LOADING = {
+    errno.E2BIG: "the kernel's verifier finds the program too complex",
+    errno.EINVAL: "the kernel's verifier refuses the program, or this kernel lacks something that it needs",
+}
+
 
 class BpfError(LocalError):
     """A bpf(2) call, or libbpf, that failed: `operation` on `what`, with `code` as errno has it."""
@@ -114,7 +122,8 @@ class BpfError(LocalError):
 
     def __str__(self) -> str:
         name = errno.errorcode.get(self.code, str(self.code))
-        meaning = _MEANING.get(self.code, os.strerror(self.code))
+        meanings = {**_MEANING, **_LOADING} if self.operation == LOADING else _MEANING
+        meaning = meanings.get(self.code, os.strerror(self.code))
         subject = f"{self.operation} {self.what}".strip()
         return f"{subject}: {name}: {meaning}" + (f" ({self.detail})" if self.detail else "")
 
@@ -373,6 +382,7 @@ def test_run(program: int, data: bytes, *, repeat: int = 1, context: bytes = b""
     return Run(verdict, out.raw[:size], duration, returned.raw[:left] if returned is not None else b"")
 
 
+@cache
 def possible_cpus() -> int:
     """How many values a per-CPU map has."""
     with open("/sys/devices/system/cpu/possible") as f:

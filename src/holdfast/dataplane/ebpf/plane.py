@@ -1,0 +1,368 @@
+"""The plane in the kernel: programs at the interfaces forward, the daemon programs their maps and finishes the rest.
+
+What the programs pass on comes to the daemon's socket and TUN device, and is forwarded by the rules of `flows`, like
+everything on the TUN plane. Sessions that are not for the maps (a LAC's, and those beyond the maps' size) are forwarded
+there altogether, while the daemon lives.
+
+Invariants: `subscribers` and `prefixes` lead to a session only while `sessions` has it or is about to (written before
+it, removed after it); a slot is given to another session only once `forget` was told of its last one; the maps are
+what `enumerate` reports, not what was written to them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from holdfast.dataplane.contract import BadEntry, Entry, Plan, Punt, Verdict
+from holdfast.dataplane.ebpf import abi, counters, syscall
+from holdfast.dataplane.ebpf.abi import Reason
+from holdfast.dataplane.ebpf.links import Attached
+from holdfast.dataplane.ebpf.news import News, Tell
+from holdfast.dataplane.ebpf.pins import Pins
+from holdfast.dataplane.ebpf.service import Service
+from holdfast.dataplane.ebpf.slots import Slots
+from holdfast.dataplane.ebpf.slow import SlowFlows
+from holdfast.dataplane.ebpf.table import (
+    Elements,
+    Held,
+    Packer,
+    address_key,
+    claimant,
+    entries_of,
+    read,
+)
+from holdfast.dataplane.flows import check
+from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.tun import Device, Socket, TunPlane
+from holdfast.records import Counters, Side
+
+
+class EbpfPlane:
+    """Forwards in the kernel, and goes on when this process has ended."""
+
+    def __init__(
+        self,
+        pins: Pins,
+        device: Device,
+        socket: Socket,
+        service: Service,
+        tell: Tell,
+        *,
+        mtu: int = 1460,
+        mss_clamp: bool = False,
+        icmp_source: str = "",
+    ) -> None:
+        self._pins, self._service, self._tell = pins, service, tell
+        self._mss_clamp, self._packer = mss_clamp, Packer(clamp_mss=mss_clamp)
+        self._entries: dict[int, Entry] = {}
+        self._slots = Slots(pins.slots, pins.max_sessions)
+        self._flows = SlowFlows(self, self._slots.view, mss_clamp=mss_clamp, icmp_source=icmp_source)
+        self._tun = TunPlane(device, socket, mtu=mtu, flows=self._flows)
+        self._device = device
+        self._inherited: dict[int, Counters] = {}
+        self._full = False
+        self._strays: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._seen: Held | None = None
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Find out which sessions the maps hold, and what those of the set that they replace have counted."""
+        maps, replaced = self._pins.maps, self._pins.replaced
+        self._seen = read(maps)
+        slots = self._seen.slots
+        if len(set(slots.values())) < len(slots):  # no telling whose a shared slot's counters are
+            for slot, many in Counter(slots.values()).items():
+                for key in [key for key, its in slots.items() if its == slot and many > 1]:
+                    syscall.delete(maps["sessions"], abi.ids_key(key >> 32, key & 0xFFFF))
+                    del slots[key]
+            self._seen = None
+        self._slots.adopt(slots)
+        if replaced is not None:
+            before = Slots(replaced.slots, replaced.max_sessions)
+            before.adopt(read(replaced.maps).slots)
+            self._inherited = counters.of_all(replaced.maps["counters"], before)
+            before.close()
+
+    # Entries.
+
+    def install(self, entries: Iterable[Entry]) -> None:
+        """Add or replace entries (DataPlane.install). Raises BadEntry, BpfError."""
+        known, flows, pack, slots = self._entries, self._flows, self._packer.elements, self._slots.by_key
+        packed: list[Elements] = []
+        mtus: list[int] = []
+        self._seen = None
+        try:
+            for entry in entries:
+                key = entry.key
+                old = known.get(key)
+                if old == entry:
+                    continue
+                check(entry)
+                slot = slots.get(key)
+                if slot is None and old is None and entry.side is Side.LNS:
+                    slot = self._take_slot(key)
+                if slot is None:
+                    flows.install((entry,))
+                else:
+                    packed.append(pack(entry, slot))
+                    if old is not None:
+                        self._lead_elsewhere(old, entry)
+                known[key] = entry
+                mtus.append(entry.mtu)
+                if old is not None:
+                    self._tun.mtu.change(old.mtu, 0)
+                if flows.by_key:
+                    flows.change(entry)
+                    flows.disown(int.from_bytes(address_key(entry.address), "big"))
+        finally:
+            self._tun.mtu.count(Counter(mtus))
+            self._set_counters()
+            self._write(packed)
+            self._tun.mtu.adjust(self._device)
+
+    def _take_slot(self, key: int) -> int | None:
+        slot = self._slots.take(key)
+        if slot is None and not self._full:
+            self._full = True
+            text = "more sessions than the maps hold: these stop while the daemon is away"
+            remedy = "raise dataplane.max_sessions"
+            self._tell(News("dataplane.full", {"text": text, "remedy": remedy}, warning=True))
+        return slot
+
+    def _set_counters(self) -> None:
+        """New owners of slots count from nothing, those of the replaced set go on where they were there."""
+        slots, inherited = self._slots, self._inherited
+        values = dict.fromkeys(slots.to_zero, Counters())
+        slots.to_zero.clear()
+        if inherited:
+            known = [key for key in inherited if key in slots.by_key]
+            values.update((slots.by_key[key], inherited.pop(key)) for key in known)
+        counters.set_slots(self._pins.maps["counters"], values)
+
+    def _write(self, packed: list[Elements]) -> None:
+        """What leads to sessions first, then the sessions."""
+        if not packed:
+            return
+        maps, count = self._pins.maps, len(packed)
+        ids, sessions, addresses, prefixes, subscribers = zip(*packed, strict=True)
+        syscall.update_batch(maps["subscribers"], _joined(addresses), _joined(subscribers), count)
+        for prefix, subscriber in zip(prefixes, subscribers, strict=True):
+            if prefix:
+                syscall.update(maps["prefixes"], prefix, subscriber)
+        syscall.update_batch(maps["sessions"], _joined(ids), _joined(sessions), count)
+
+    def _lead_elsewhere(self, old: Entry, new: Entry) -> None:
+        """What led to a session and shall no longer."""
+        if old.address != new.address:
+            self._release("subscribers", address_key(old.address), old.key)
+        if old.prefix and old.prefix != new.prefix:
+            self._release("prefixes", abi.prefix_key(old.prefix)[0], old.key)
+
+    def _release(self, name: str, lead: bytes, key: int) -> None:
+        """Remove what leads to this session, unless it leads to another one by now."""
+        fd = self._pins.maps[name]
+        value = syscall.lookup(fd, lead, abi.SUBSCRIBER_SIZE)
+        if value is not None and claimant(value) == key:
+            syscall.delete(fd, lead)
+
+    def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
+        """Remove entries (DataPlane.remove). Their slots stay theirs until `forget`. Raises BpfError."""
+        last: dict[int, Counters] = {}
+        gone: list[Entry] = []
+        ids = bytearray()
+        self._seen = None
+        for key in keys:
+            entry = self._entries.pop(key, None)
+            if entry is None:
+                if key in self._slots.by_key:  # adopted, and never wanted
+                    ids += abi.ids_key(key >> 32, key & 0xFFFF)
+                    self._slots.leave(key)
+                continue
+            self._tun.mtu.change(entry.mtu, 0)
+            if key not in self._slots.by_key:
+                last.update(self._flows.remove((key,)))
+                continue
+            self._flows.drop(key)
+            gone.append(entry)
+            ids += abi.ids_key(entry.local_tunnel, entry.local_session)
+        syscall.delete_batch(self._pins.maps["sessions"], ids, 4, len(ids) // 4)
+        for entry in gone:
+            self._release("subscribers", address_key(entry.address), entry.key)
+            if entry.prefix:
+                self._release("prefixes", abi.prefix_key(entry.prefix)[0], entry.key)
+            slot = self._slots.leave(entry.key)
+            assert slot is not None
+            last[entry.key] = counters.of_session(self._pins.maps["counters"], self._slots, slot)
+        self._tun.mtu.adjust(self._device)
+        return last
+
+    def forget(self, keys: Iterable[int]) -> None:
+        """The slots of these sessions may be given away (DataPlane.forget)."""
+        self._slots.forget(keys)
+
+    def enumerate(self) -> Mapping[int, Entry]:
+        """What the maps hold, and what the daemon forwards by itself (DataPlane.enumerate). Raises BpfError."""
+        ours = {key: entry for key, entry in self._entries.items() if key not in self._slots.by_key}
+        return {**entries_of(read(self._pins.maps), clamp_mss=self._mss_clamp), **ours}
+
+    def differences(self, want: Mapping[int, Entry]) -> Plan:
+        """What to change (DataPlane.differences), by a dump of the maps. Raises BpfError.
+
+        Entries that agree are ours from now on: this is how those of a predecessor are adopted.
+        """
+        seen, self._seen = self._seen or read(self._pins.maps), None
+        slots, known, pack = self._slots.by_key, self._entries, self._packer.elements
+        sessions, subscribers = seen.sessions.get, seen.subscribers.get
+        put: list[Entry] = []
+        new: list[Entry] = []
+        led = 0
+        for key, entry in want.items():
+            slot = slots.get(key)
+            if slot is None:
+                if known.get(key) != entry:
+                    put.append(entry)
+                continue
+            try:
+                elements = pack(entry, slot)
+            except BadEntry:
+                put.append(entry)
+                continue
+            ids, session, address, prefix, subscriber = elements
+            if not prefix and sessions(ids) == session and subscribers(address) == subscriber:
+                led += 1
+            elif _differs(entry, elements, seen, want):
+                put.append(entry)
+                continue
+            if key not in known:
+                new.append(entry)
+        if led < len(seen.subscribers) or seen.prefixes:
+            self._strays = _strays(seen, want)
+        self._tun.mtu.count(Counter(entry.mtu for entry in new))
+        known.update((entry.key, entry) for entry in new)
+        return Plan(put, [key for key in {**slots, **known} if key not in want])
+
+    def counters(self, key: int) -> Counters:
+        """One session's traffic (DataPlane.counters). Raises UnknownSession, BpfError."""
+        slot = self._slots.by_key.get(key)
+        if slot is None or key not in self._entries:
+            return self._flows.counters(key)
+        return counters.of_session(self._pins.maps["counters"], self._slots, slot)
+
+    def all_counters(self) -> dict[int, Counters]:
+        """Every session's traffic (DataPlane.all_counters). Raises BpfError."""
+        ours = {key: self._flows.counters(key) for key in self._flows.by_key if key not in self._slots.by_key}
+        return {**counters.of_all(self._pins.maps["counters"], self._slots), **ours}
+
+    def verdicts(self) -> Mapping[Verdict, int]:
+        """Packets by verdict (DataPlane.verdicts): the programs' since the maps were made, ours since our start."""
+        total = dict(self._flows.totals())
+        for reason, count in self.reasons().items():
+            verdict = abi.VERDICTS.get(reason)
+            if verdict is not None:
+                total[verdict] += count
+        return total
+
+    def reasons(self) -> Mapping[Reason, int]:
+        """Why the programs did what with packets, since the maps were made. Raises BpfError."""
+        return counters.reasons(self._pins.maps["reasons"])
+
+    # `SlowFlows` asks.
+
+    def entry(self, key: int) -> Entry | None:
+        """The entry of a session."""
+        return self._entries.get(key)
+
+    def slot(self, key: int) -> int | None:
+        """The slot of a session that has one."""
+        return self._slots.by_key.get(key)
+
+    def owner(self, address: int) -> int | None:
+        """The session that an address leads to."""
+        value = syscall.lookup(
+            self._pins.maps["subscribers"], address.to_bytes(4, "big"), abi.SUBSCRIBER_SIZE
+        )
+        return None if value is None else claimant(value)
+
+    # What the programs pass on.
+
+    def fileno(self) -> int:
+        """The TUN device's descriptor."""
+        return self._tun.fileno()
+
+    def receive(self, inbox: Inbox) -> Sequence[Punt]:
+        """Finish what came to the socket (DataPlane.receive)."""
+        return self._tun.receive(inbox)
+
+    def on_readable(self) -> None:
+        """Finish what came to the TUN device (DataPlane.on_readable). Raises DeviceLost."""
+        self._tun.on_readable()
+
+    # Interfaces.
+
+    def begin(self) -> None:
+        """Forward by what was installed. The sessions of the journal have been installed: whatever else is here goes.
+
+        Raises BpfError if the programs cannot be attached to the TUN device; an interface that refuses them is told of.
+        """
+        self.remove([key for key in self._slots.by_key if key not in self._entries])
+        for name, leads in zip(("subscribers", "prefixes"), self._strays, strict=True):
+            for lead in leads:
+                self._remove_stray(name, lead)
+        self._slots.forget_all_left()
+        self._inherited.clear()
+        self._service.begin()
+        self._pins.commit()
+
+    def _remove_stray(self, name: str, lead: bytes) -> None:
+        """What led to no wanted session when the maps were read goes, unless one has taken it since."""
+        fd = self._pins.maps[name]
+        value = syscall.lookup(fd, lead, abi.SUBSCRIBER_SIZE)
+        entry = self._entries.get(claimant(value)) if value is not None else None
+        if entry is None or lead not in (
+            address_key(entry.address),
+            entry.prefix and abi.prefix_key(entry.prefix)[0],
+        ):
+            syscall.delete(fd, lead)
+
+    def tend(self) -> None:
+        """Once in a while: serve interfaces that came, or came back. Raises BpfError."""
+        self._service.tend()
+
+    def change_device(self, device: Device) -> None:
+        """Go on with another TUN device, after `DeviceLost`. Raises BpfError."""
+        self._device = device
+        self._tun.change_device(device)
+        self._service.begin()
+
+    @property
+    def attached(self) -> Mapping[str, Attached]:
+        """How each interface is served."""
+        return self._service.attached
+
+    def close(self) -> None:
+        """Let go of everything (DataPlane.close). The programs go on forwarding."""
+        self._tun.close()
+        self._slots.close()
+        self._pins.close()
+
+
+def _joined(parts: Iterable[bytes]) -> bytearray:
+    return bytearray(b"".join(parts))
+
+
+def _strays(seen: Held, want: Mapping[int, Entry]) -> tuple[set[bytes], set[bytes]]:
+    """The addresses and prefixes in the maps that no wanted entry has."""
+    addresses = {address_key(entry.address) for entry in want.values()}
+    prefixes = {abi.prefix_key(entry.prefix)[0] for entry in want.values() if entry.prefix}
+    return seen.subscribers.keys() - addresses, seen.prefixes.keys() - prefixes
+
+
+def _differs(entry: Entry, elements: Elements, seen: Held, want: Mapping[int, Entry]) -> bool:
+    """Whether the maps hold something else. An address may lead to a younger session that has it too."""
+    ids, session, address, prefix, subscriber = elements
+    if seen.sessions.get(ids) != session or (prefix and seen.prefixes.get(prefix) != subscriber):
+        return True
+    led = seen.subscribers.get(address)
+    if led == subscriber:
+        return False
+    other = want.get(claimant(led)) if led is not None else None
+    return other is None or other.key == entry.key or other.address != entry.address

@@ -1,0 +1,85 @@
+"""Slots: the places in which the programs count a session's packets, and whose each of them is.
+
+The owners are kept in pinned memory that the daemon maps, with the packets that the daemon itself forwarded for a
+session; a process that is killed loses none of it. A slot that its session has left stays its own until the session's
+record is gone for good: a restart that finds the record again finds the counters too.
+
+Invariants: a slot has one owner; slots at and above `high` were never used, so their counters are zero; the caller
+zeroes the counters of those in `to_zero`, and empties it, before packets of their new owners can come.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from mmap import mmap
+from typing import Final
+
+WORDS: Final = 5
+"""Of 64 bits in a slot's memory: the owner's session key, then packets and octets from the peer, then to the peer."""
+
+
+class Slots:
+    """The slots of one set of maps. `by_key` has those of installed sessions."""
+
+    def __init__(self, memory: mmap, count: int) -> None:
+        self.count = count
+        self.view = memoryview(memory).cast("Q")
+        self.by_key: dict[int, int] = {}
+        self.high = 0
+        self.to_zero: list[int] = []
+        self._free: deque[int] = deque()
+        self._left: dict[int, int] = {}
+
+    def adopt(self, found: dict[int, int]) -> None:
+        """Take over installed sessions (key to slot) from a predecessor, and whatever else it left behind."""
+        self.by_key = found
+        owners = array("Q", self.view[: self.count * WORDS].tobytes())[::WORDS]
+        owned = dict(zip(owners, range(self.count), strict=True))
+        self._left = {key: owned[key] for key in owned.keys() - found.keys() if key}
+        taken = {*found.values(), *self._left.values()}
+        self.high = max(taken, default=-1) + 1
+        if len(taken) < self.high:
+            self._free.extend(slot for slot in range(self.high) if slot not in taken)
+
+    def take(self, key: int) -> int | None:
+        """A slot for a session that has none: its own of before if it still is, None if all are in use."""
+        slot = self._left.pop(key, None)
+        if slot is None:
+            if self.high < self.count:
+                slot = self.high
+                self.high += 1
+            elif self._free:
+                slot = self._free.popleft()
+                self.view[slot * WORDS + 1 : slot * WORDS + WORDS] = _ZEROS
+                self.to_zero.append(slot)
+            else:
+                return None
+            self.view[slot * WORDS] = key
+        self.by_key[key] = slot
+        return slot
+
+    def leave(self, key: int) -> int | None:
+        """A session is no longer installed; its slot is kept for it. Returns the slot, None if it had none."""
+        slot = self.by_key.pop(key, None)
+        if slot is not None:
+            self._left[key] = slot
+        return slot
+
+    def forget(self, keys: Iterable[int]) -> None:
+        """These sessions will never come back: what they left may be taken by others."""
+        for key in keys:
+            slot = self._left.pop(key, None)
+            if slot is not None:
+                self.view[slot * WORDS] = 0
+                self._free.append(slot)
+
+    def forget_all_left(self) -> None:
+        """No session that is not installed has a record."""
+        self.forget(list(self._left))
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self.view.release()
+
+
+_ZEROS = memoryview(array("Q", [0] * (WORDS - 1)))
