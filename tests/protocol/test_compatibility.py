@@ -156,6 +156,7 @@ def test_the_Ns_of_a_zlb_is_exactly_the_next_one(victim: str) -> None:
     side = pair.lns if victim == "lns" else pair.lac
     pair.crash(side)
     pair.restart(side)
+    pair.run(0)
     (tunnel,) = side.endpoint.ctx.established()
     following, zlbs = tunnel.channel.ns, 0
     pair.log.clear()
@@ -180,6 +181,7 @@ def test_a_probe_is_the_one_exception_and_asks_for_nothing_new() -> None:
     pair.crash(pair.lns)
     pair.log.clear()
     pair.restart(pair.lns)
+    pair.run(0)
     probe, answer, proof, acknowledgement = (data for _, data in pair.log)
     assert message_type(probe) == Msg.HELLO
     assert parse_control(probe).ns == seq.add(lac.channel.nr, -2), (

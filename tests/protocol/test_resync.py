@@ -476,6 +476,7 @@ def test_the_recoveries_of_many_tunnels_are_paced() -> None:
     pair.lns.news.clear()
     started = pair.now
     pair.restart(pair.lns)
+    pair.run(0)
     assert begun.total() == 2 * pace.RECOVERIES_PER_TICK  # a probe, and the HELLO that proves its answer
     pair.run(1)
     recovered = phases(pair.lns).count(RecoveryPhase.CONFIRMED)
@@ -491,6 +492,7 @@ def test_a_tunnel_that_waits_for_its_turn_is_recovered_by_whatever_its_peer_says
     pair.crash(pair.lns)
     pair.lns.news.clear()
     pair.restart(pair.lns)
+    pair.run(0)
     assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK
     for tunnel_id in tunnels:
         pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel_id, pair.now))

@@ -4,6 +4,8 @@ Unlike `lab.capture` it keeps no file and no data packets: it answers what passe
 """
 
 import socket
+import struct
+from collections.abc import Iterator
 
 import msgspec
 
@@ -29,6 +31,8 @@ _CONTROL_ONLY: tuple[Operation, ...] = (
     (0x06, 0, 0, 0),  # drop
 )
 
+_SO_TIMESTAMPNS = 35
+_TIME = struct.Struct("@ll")
 _ETHERNET = 14
 _SOURCE = slice(_ETHERNET + 12, _ETHERNET + 16)
 _TARGET = slice(_ETHERNET + 16, _ETHERNET + 20)
@@ -37,7 +41,10 @@ _MESSAGE_TYPE = slice(6, 8)
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
-    """One control message: from which address to which; `type` is its Message Type (a `Msg`), 0 for a ZLB."""
+    """One control message: from which address to which; `type` is its Message Type (a `Msg`), 0 for a ZLB.
+
+    `at_ns` is when the kernel saw it (CLOCK_REALTIME).
+    """
 
     source: str
     target: str
@@ -46,6 +53,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     session_id: int
     ns: int
     nr: int
+    at_ns: int = 0
 
 
 class Tap:
@@ -54,6 +62,7 @@ class Tap:
     def __init__(self, namespace: str, interface: str = WIRE) -> None:
         with entered(namespace):
             self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         attach(self._sock, interface, _CONTROL_ONLY)
 
     def take(self) -> list[Said]:
@@ -61,29 +70,33 @@ class Tap:
         said: list[Said] = []
         while True:
             try:
-                frame = self._sock.recv(0xFFFF)
+                frame, [(_, _, time)], _, _ = self._sock.recvmsg(0xFFFF, socket.CMSG_SPACE(_TIME.size))
             except BlockingIOError:
                 return said
-            said.append(_read(frame))
+            seconds, ns = _TIME.unpack(time)
+            said += _read(frame, seconds * 1_000_000_000 + ns)
 
     def close(self) -> None:
         """Listen no longer."""
         self._sock.close()
 
 
-def _read(frame: bytes) -> Said:
-    datagram = frame[_ETHERNET + 4 * (frame[_ETHERNET] & 0xF) + 8 :]
-    header = parse_control(datagram)
-    body = datagram[12 : header.end]
-    return Said(
-        source=socket.inet_ntoa(frame[_SOURCE]),
-        target=socket.inet_ntoa(frame[_TARGET]),
-        type=int.from_bytes(body[_MESSAGE_TYPE]),
-        tunnel_id=header.tunnel_id,
-        session_id=header.session_id,
-        ns=header.ns,
-        nr=header.nr,
-    )
+def _read(frame: bytes, at_ns: int) -> Iterator[Said]:
+    """The messages of a frame: several datagrams that were sent as one (UDP_SEGMENT) are seen here as one."""
+    rest = frame[_ETHERNET + 4 * (frame[_ETHERNET] & 0xF) + 8 :]
+    while rest:
+        header = parse_control(rest)
+        body, rest = rest[12 : header.end], rest[header.end :]
+        yield Said(
+            source=socket.inet_ntoa(frame[_SOURCE]),
+            target=socket.inet_ntoa(frame[_TARGET]),
+            type=int.from_bytes(body[_MESSAGE_TYPE]),
+            tunnel_id=header.tunnel_id,
+            session_id=header.session_id,
+            ns=header.ns,
+            nr=header.nr,
+            at_ns=at_ns,
+        )
 
 
 def count(said: list[Said], message: Msg, source: str) -> int:

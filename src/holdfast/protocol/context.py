@@ -5,9 +5,10 @@ everything else that the input caused (`flush`), so records are written before a
 """
 
 from collections import Counter as Counting
+from collections import deque
 from collections.abc import Callable
 
-from holdfast.core.clock import Instant
+from holdfast.core.clock import Duration, Instant
 from holdfast.core.counters import Counter
 from holdfast.core.deadlines import Deadlines
 from holdfast.core.ids import IdPool, RandomBytes
@@ -53,6 +54,8 @@ class Context:
         "recovery_tunnels",
         "sccrq_limits",
         "settings",
+        "silent_queue",
+        "silent_turn_at",
         "tunnel_ids",
         "tunnels",
         "utc_us",
@@ -88,6 +91,8 @@ class Context:
         self.recovery_queue: list[int] = []
         self.fell_back: Counting[Address] = Counting()
         self.recovery_tunnels = 0
+        self.silent_queue: deque[tuple[int, Duration]] = deque()
+        self.silent_turn_at: Instant = 0
         self.gone_at: Instant | None = None
         self.orphan_limit = TokenBucket(pace.ORPHANS_PER_SECOND)
 

@@ -18,7 +18,6 @@ from holdfast.protocol import (
     closing,
     handshake,
     orphans,
-    pace,
     recovery,
     recovery_endpoint,
     remote_endpoint,
@@ -396,6 +395,7 @@ class Endpoint:
                     self._fault(tunnel, 0, e, now)
                 ctx.flush(tunnel)
         recovery_endpoint.start_queued(ctx, now)
+        silent.start_queued(ctx, now)
         return self._take()
 
     def _tunnel_timer(self, tunnel: Tunnel, now: Instant) -> None:
@@ -500,12 +500,9 @@ class Endpoint:
         """
         ctx = self.ctx
         ctx.gone_at = now - away if away is not None else None
-        turn = 0
         for tunnel in ctx.established():
             if recovery.choose(ctx, tunnel) is Method.SILENT:
-                wait = pace.offset(turn, pace.RECOVERIES_PER_TICK)
-                silent.begin(ctx, tunnel, now, wait=wait, patience=self._patience(tunnel))
-                turn += 1
+                silent.begin(ctx, tunnel, now, self._patience(tunnel))
             else:
                 recovery_endpoint.begin(ctx, tunnel, now)
             ctx.flush(tunnel)

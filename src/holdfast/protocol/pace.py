@@ -19,11 +19,6 @@ ECHOES_PER_TICK: Final = 10
 """Sessions asked whether they forward: 1,000 in a second, a tenth of one core at most, beside the traffic."""
 
 
-def offset(turn: int, per_tick: int) -> Duration:
-    """How long number `turn` (from 0) waits when `per_tick` may go at a time."""
-    return turn // per_tick * TICK
-
-
 ORPHANS_PER_SECOND: Final = 100
 """Calls lost in the restart that are ended at their peers; a peer names such a call again after a while."""
 

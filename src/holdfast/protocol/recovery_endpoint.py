@@ -5,9 +5,9 @@ peer has acknowledged the SCCCN or spoken with the new numbers (T-8). A forged a
 end it: it takes two refusals on two recovery tunnels, or the end of the time allowed (F-33). Giving up is silent.
 """
 
-from holdfast.core.clock import MILLISECOND, Duration, Instant
+from holdfast.core.clock import MILLISECOND, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import closing, handshake, pace, recovery, silent
+from holdfast.protocol import closing, handshake, recovery, silent
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Recovery, RecoveryPhase
 from holdfast.protocol.settings import Method, PeerSettings
@@ -60,16 +60,11 @@ def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
 def start_queued(ctx: Context, now: Instant) -> None:
     """Begin as many queued recoveries as may run at once. What the first of a peer have taught counts for the rest."""
     queue = ctx.recovery_queue
-    turn = 0
     while queue and len(ctx.recovering) < ctx.settings.failover.parallel:
         old = ctx.tunnels.get(queue.pop(0))
         if old is not None and old.own_recovery is not None and old.own_recovery.phase is RePhase.QUEUED:
             if ctx.fell_back[old.peer_address] >= ENOUGH and _may_fall_back(ctx, old, old.own_recovery):
-                wait = pace.offset(turn, pace.RECOVERIES_PER_TICK)
-                _fall_back(
-                    ctx, old, old.own_recovery, "it has failed for other tunnels of this peer", now, wait
-                )
-                turn += 1
+                _fall_back(ctx, old, old.own_recovery, "it has failed for other tunnels of this peer", now)
                 continue
             ctx.recovering.add(old.local_id)
             ctx.count(Counter.RECOVERIES_STARTED)
@@ -261,9 +256,7 @@ def again(ctx: Context, old: Tunnel, now: Instant) -> None:
         start_queued(ctx, now)
 
 
-def _fall_back(
-    ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant, wait: Duration = 0
-) -> None:
+def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant) -> None:
     """End the recovery tunnel and resynchronise silently: the old tunnel has not been reset, its numbers still hold.
 
     RFC 4951 3.2.1 would have the old tunnel cleared; `failover.method = "rfc4951"` does so.
@@ -274,7 +267,7 @@ def _fall_back(
     old.own_recovery = None
     ctx.recovering.discard(old.local_id)
     ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
-    silent.begin(ctx, old, now, wait=wait, patience=ctx.settings.failover.silent_patience)
+    silent.begin(ctx, old, now, ctx.settings.failover.silent_patience)
     ctx.flush(old)
 
 

@@ -66,7 +66,7 @@ class Resync(msgspec.Struct, gc=False, kw_only=True):
     nr: int
     give_up_at: Instant
     gone_at: Instant | None
-    probe_at: Instant | None
+    probe_at: Instant | None = None
     phase: Phase = Phase.PROBING
     sent: int = 0
     tried: int = 0
@@ -91,10 +91,15 @@ class Verdict(IntEnum):
 
 
 def begin(
-    acked: int, nr: int, at: Instant, patience: Duration = PATIENCE, gone_at: Instant | None = None
+    acked: int, nr: int, now: Instant, patience: Duration = PATIENCE, gone_at: Instant | None = None
 ) -> Resync:
-    """A tunnel has just been loaded from its record; the first probe goes out `at` its turn."""
-    return Resync(acked=acked, nr=nr, give_up_at=at + patience, gone_at=gone_at, probe_at=at)
+    """A tunnel is to be resynchronised; `start` follows when it may probe."""
+    return Resync(acked=acked, nr=nr, give_up_at=now + patience, gone_at=gone_at)
+
+
+def start(resync: Resync, now: Instant, patience: Duration = PATIENCE) -> None:
+    """Probe from now on, for as long as `patience`."""
+    resync.probe_at, resync.give_up_at = now, now + patience
 
 
 def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:

@@ -8,7 +8,7 @@ retransmission and is obeyed.
 from holdfast.core import seq
 from holdfast.core.clock import Duration, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol import calls, closing, orphans, resync
+from holdfast.protocol import calls, closing, orphans, pace, resync
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.tunnel import Tunnel
@@ -16,24 +16,43 @@ from holdfast.wire.codes import Msg
 from holdfast.wire.messages import encode
 
 ROLE = "silent"
+PACE = 0
+"""Whose deadline the next turn is: no tunnel has this id."""
 
 
-def begin(
-    ctx: Context,
-    old: Tunnel,
-    now: Instant,
-    *,
-    wait: Duration = 0,
-    patience: Duration = resync.PATIENCE,
-) -> None:
-    """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe, after its `wait`."""
+def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.PATIENCE) -> None:
+    """A tunnel has just been loaded from its record, or RFC 4951 did not work out: probe when its turn comes.
+
+    `patience` counts from there. If the peer speaks earlier, that will do.
+    """
     channel = old.channel
-    old.resync = resync.begin(channel.acked, channel.nr, now + wait, patience, ctx.gone_at)
+    old.resync = resync.begin(channel.acked, channel.nr, now, patience, ctx.gone_at)
     old.hello_at = None
     channel.held = True
+    ctx.silent_queue.append((old.local_id, patience))
+    ctx.deadlines.set(PACE, ctx.silent_turn_at)
     ctx.count(Counter.RECOVERIES_STARTED)
     ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.STARTED))
-    on_timer(ctx, old, now)
+
+
+def start_queued(ctx: Context, now: Instant) -> None:
+    """Begin as many queued resynchronisations as one tick allows."""
+    if not ctx.silent_queue or now < ctx.silent_turn_at:
+        return
+    begun = 0
+    while ctx.silent_queue and begun < pace.RECOVERIES_PER_TICK:
+        local_id, patience = ctx.silent_queue.popleft()
+        old = ctx.tunnels.get(local_id)
+        state = old.resync if old is not None else None
+        if old is None or state is None or state.phase is not resync.Phase.PROBING or state.sent:
+            continue
+        begun += 1
+        resync.start(state, now, patience)
+        on_timer(ctx, old, now)
+        ctx.flush(old)
+    ctx.silent_turn_at = now + pace.TICK
+    if ctx.silent_queue:
+        ctx.deadlines.set(PACE, ctx.silent_turn_at)
 
 
 def hopeless(old: Tunnel, now: Instant) -> bool:

@@ -12,6 +12,7 @@ from holdfast.lab.bench.restart import restart
 from holdfast.lab.bench.rig import Rig, rig
 from holdfast.lab.bench.rows import HEADER, Row, markdown
 from holdfast.lab.bench.setups import churn, half_rate, rates
+from holdfast.lab.bench.silent import silent
 from holdfast.lab.netns import LabUnavailable
 
 Measurement = Callable[[Rig], Iterable[Row]]
@@ -53,6 +54,7 @@ def _parts(*, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
         "latency": partial(_in_rig, partial(half_rate, count=3000 if quick else 20_000)),
         "forwarding": partial(forwarding, rounds=1 if quick else 5, seconds=1.0 if quick else 2.0),
         "restart": small,
+        "silent": partial(silent, 1000, 100) if quick else partial(silent, 10_000, 1000),
         **({} if quick else {"restart-large": large}),
         "churn": partial(_in_rig, partial(churn, total=10_000 if quick else 100_000)),
         "flood": partial(_in_rig, partial(flood, seconds=5 if quick else 30)),

@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.lab import drill
 from holdfast.lab.bench.rig import BenchFailed
-from holdfast.lab.bench.rows import Row
+from holdfast.lab.bench.rows import Row, milliseconds
 from holdfast.lab.report import Report
 
 SYNCHRONISED_MS = 3000.0
@@ -41,19 +41,15 @@ def restart(sessions: int, tunnels: int, data_back_ms: float) -> Iterator[Row]:
     back, done = report.data_back_ms.all, report.synchronised_ms
     yield Row(
         what=f"{what}: data back on all",
-        measured=_ms(back),
+        measured=milliseconds(back),
         target=f"≤ {data_back_ms:,.0f} ms",
         met=back is not None and back <= data_back_ms,
         remarks=tuple(filter(None, remarks)),
     )
     yield Row(
         what=f"{what}: recovered and synchronised",
-        measured=_ms(done),
+        measured=milliseconds(done),
         target=f"≤ {SYNCHRONISED_MS:,.0f} ms",
         met=done is not None and done <= SYNCHRONISED_MS,
-        remarks=(f"control channels {_ms(report.control_recovered_ms)}",),
+        remarks=(f"control channels {milliseconds(report.control_recovered_ms)}",),
     )
-
-
-def _ms(value: float | None) -> str:
-    return "never" if value is None else f"{value:,.0f} ms"

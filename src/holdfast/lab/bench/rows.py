@@ -34,3 +34,8 @@ def markdown(row: Row) -> str:
 
 def _share(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time as the tables have it; None is what never happened."""
+    return "never" if value is None else f"{value:,.0f} ms"
