@@ -129,6 +129,15 @@ def test_how_long_a_peer_keeps_its_tunnel_is_a_lower_bound() -> None:
     assert entry(network.lns).kept_ms == found.kept_ms
 
 
+def test_a_peer_that_was_more_patient_before_was_away_itself() -> None:
+    found = evidence.kept(record(), 20_000)
+    assert evidence.lost(found, 10_000).lost_ms is None
+    found = evidence.lost(evidence.lost(found, 40_000), 30_000)
+    assert (found.kept_ms, found.lost_ms) == (20_000, 30_000)
+    assert evidence.kept(found, 25_000).lost_ms == 30_000
+    assert evidence.kept(found, 35_000).lost_ms is None
+
+
 def test_without_the_ledger_nothing_but_evidence_is_lost() -> None:
     network = up()
     deaf_to_recovery(network)
@@ -259,7 +268,7 @@ def ledger_with(count: int) -> tuple[Ledger, Endpoint]:
 def test_the_entry_that_was_not_seen_for_longest_makes_room() -> None:
     ledger, _ = ledger_with(MAX_ENTRIES)
     ledger._put(record(host_name="new"))
-    hosts = {host for _, host in list(ledger.keys())}
+    hosts = {host for _, host in ledger.known()}
     assert len(hosts) == MAX_ENTRIES
     assert f"h{MAX_ENTRIES - 1}" not in hosts and {"new", "h0"} <= hosts
     assert len(ledger.take()) == 3  # a sign of life, the new one, the end of the old one
@@ -272,7 +281,7 @@ def test_a_peer_with_a_tunnel_keeps_its_entry() -> None:
     for i in range(MAX_ENTRIES + 5):
         ledger._put(record(host_name=f"h{i}"))
     assert ledger.entry(("lac1", "lac1")) is not None
-    assert len(list(ledger.keys())) == MAX_ENTRIES
+    assert len(list(ledger.known())) == MAX_ENTRIES
 
 
 def test_long_texts_of_a_peer_are_cut() -> None:
@@ -295,7 +304,7 @@ def test_both_ends_at_once_leave_no_attempt_open() -> None:
     network.start(network.lns, network.lac)
     network.run(30)
     for host in (network.lns, network.lac):
-        assert not host.node.ledger._attempts
+        assert host.node.ledger.attempts == 0
         assert host.node.recoveries.running == 0
     roles = {v.role for host in (network.lns, network.lac) for v in host.node.recoveries.views()}
     assert REMOTE_ENDPOINT in roles

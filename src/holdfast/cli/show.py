@@ -61,6 +61,7 @@ PEERS: Sequence[Column] = (
     ("METHOD", field("method")),
     ("RFC 4951", lambda row: _tally(row["rfc4951"])),
     ("SILENT", lambda row: _tally(row["silent"])),
+    ("ITS OWN", field("answered")),
     ("LAST", lambda row: _last(row)["last"]),
     ("BACK IN ms", lambda row: _worst(_last(row), "send")),
     ("SETTLED IN ms", lambda row: _worst(_last(row), "receive")),

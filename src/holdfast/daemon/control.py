@@ -23,7 +23,6 @@ from holdfast.daemon.views import (
     TunnelView,
     WhyView,
 )
-from holdfast.daemon.why import why_view
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.protocol.context import Context
@@ -94,12 +93,14 @@ class NodeControl:
 
     def why_tunnel(self, tunnel_id: int) -> WhyView | None:
         """Why a tunnel is recovered the way it is, was, or would be."""
+        from holdfast.daemon.why import why_view  # words are not needed before data flows
+
         node = self._node
         return why_view(node.endpoint.ctx, node.ledger, node.recoveries, tunnel_id)
 
     def peer_keys(self) -> Iterable[PeerKey]:
         """Of every peer in the ledger."""
-        return self._node.ledger.keys()
+        return self._node.ledger.known()
 
     def peer(self, key: PeerKey) -> PeerView | None:
         """One row of `show peers`."""

@@ -122,9 +122,16 @@ def trusted(record: PeerRecord, boot: int) -> PeerRecord:
 
 def kept(record: PeerRecord, outage_ms: int) -> PeerRecord:
     """The peer still knew a tunnel after we had been away for at least that long."""
-    return replace(record, kept_ms=max(outage_ms, record.kept_ms or 0))
+    longest = max(outage_ms, record.kept_ms or 0)
+    doubtful = record.lost_ms is not None and record.lost_ms <= longest
+    return replace(record, kept_ms=longest, lost_ms=None if doubtful else record.lost_ms)
 
 
 def lost(record: PeerRecord, outage_ms: int) -> PeerRecord:
-    """The peer did not answer for a tunnel after we had been away for at most that long."""
+    """The peer did not answer for a tunnel after we had been away for at most that long.
+
+    One that has kept a tunnel for longer was not impatient but away itself.
+    """
+    if outage_ms <= (record.kept_ms or 0):
+        return record
     return replace(record, lost_ms=outage_ms if record.lost_ms is None else min(outage_ms, record.lost_ms))

@@ -162,6 +162,11 @@ class Ledger:
     # Outputs.
 
     @property
+    def attempts(self) -> int:
+        """How many recoveries have no outcome yet."""
+        return len(self._attempts)
+
+    @property
     def dirty(self) -> bool:
         """Whether the journal is behind."""
         return bool(self._dirty)
@@ -175,7 +180,7 @@ class Ledger:
             writes.append(Save(record) if record is not None else ForgetPeer(*key))
         return tuple(writes)
 
-    def keys(self) -> Iterable[PeerKey]:
+    def known(self) -> Iterable[PeerKey]:
         """Of every entry, the peer that was seen last at the end."""
         return self._entries
 

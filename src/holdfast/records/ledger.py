@@ -48,8 +48,8 @@ class PeerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `contradictions` counts our restarts in a row in which RFC 4951 failed with this peer and silent resynchronisation
     succeeded; `contradicted_boot` is the boot epoch of the last of them. `kept_ms` is the longest outage of ours after
-    which the peer still knew its tunnel, `lost_ms` the shortest after which it did not answer for it. `answered` counts
-    recoveries that the peer itself made by RFC 4951.
+    which the peer still knew its tunnel, `lost_ms` the shortest longer one after which it did not answer for it.
+    `answered` counts recoveries that the peer itself made by RFC 4951.
     """
 
     name: str

@@ -21,6 +21,7 @@ def unsettled(process: Process, config: Config, disk: Disk) -> list[str]:
         *_lanes(process),
         *_lines(process, disk),
         *_records(process.node, disk),
+        *_ledger(process.node),
         *(_trunks(process.node, config) if config.role_is_lac else ()),
         *(_subscribers(process, config) if config.role_is_lac else ()),
         *(_addresses(process.node, config) if config.role_is_lns else ()),
@@ -75,6 +76,21 @@ def _lines(process: Process, disk: Disk) -> Iterator[str]:
     shared = [a for a, n in Tally(entry.address for entry in entries.values()).items() if n > 1]
     if shared:
         yield f"several sessions have {shared}"
+
+
+def _ledger(node: Node) -> Iterator[str]:
+    """Every tunnel counts for its peer, no recovery is open, and no outcome is counted twice."""
+    ledger, ctx = node.ledger, node.endpoint.ctx
+    if ledger.attempts or ctx.fell_back:
+        yield f"{ledger.attempts} attempts are open, and {dict(ctx.fell_back)} waits"
+    known = {tunnel_id for key in ledger.known() for tunnel_id in ledger.tunnels(key)}
+    if known != {tunnel.local_id for tunnel in ctx.established()}:
+        yield f"the ledger knows tunnels {sorted(known)}"
+    for key in ledger.known():
+        record = ledger.entry(key)
+        for method in (record.rfc4951, record.silent) if record is not None else ():
+            if method.successes + method.failures > method.attempts:
+                yield f"{key} has more outcomes than attempts: {method}"
 
 
 def _records(node: Node, disk: Disk) -> Iterator[str]:
