@@ -179,6 +179,26 @@ def test_a_refusal_counts_with_its_words() -> None:
     assert found.rfc4951.last_reason.startswith("refused: StopCCN result")
 
 
+def test_a_tunnel_that_stays_silent_after_its_reset_speaks_against_rfc_4951() -> None:
+    network = up(sessions=1, tunnels=1)
+    for count in (1, 2):
+        (old,) = (tunnel.peer_id for tunnel in network.lns.tunnels.values())
+        network.lose = (
+            lambda source, data, old=old: (  # type: ignore[misc]
+                source is network.lns and data[0] & 0x80 and int.from_bytes(data[4:6], "big") == old
+            )
+        )
+        restart(network, network.lns, then_s=90)
+        assert entry(network.lns).contradictions == count
+        assert entry(network.lns).rfc4951.last_reason == "silent after the reset"
+        network.run(120)  # the subscriber has called again on another tunnel
+        assert len(network.lns.plane) == 1
+    network.lose = lambda source, data: False
+    restart(network, network.lns)
+    assert entry(network.lns).silent.successes == 1
+    assert not sent_sccrq(network, network.lns)
+
+
 def test_after_its_time_rfc_4951_is_tried_again_and_a_success_clears_it() -> None:
     network = up()
     old = BEGAN_UTC_US + network.now - evidence.RETRY_AFTER - DAY_US

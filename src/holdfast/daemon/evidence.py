@@ -1,9 +1,10 @@
 """What a peer's entry in the ledger says about the next recovery: the rule, and the arithmetic on entries.
 
 The rule, which `auto` follows: RFC 4951 is *contradicted* for a peer that offers it once it has failed in
-`CONTRADICTIONS` of our restarts in a row, each time with silent resynchronisation succeeding for the same tunnel, and
-for `RETRY_AFTER` from then on. A tunnel of the peer that is recovered by RFC 4951, from either side, clears it at once,
-and so does another offer: an AVP 76, Vendor Name or Firmware Revision that is not the one in the entry.
+`CONTRADICTIONS` of our restarts in a row, each time with silent resynchronisation succeeding for the same tunnel, or
+with the tunnel lost because the peer said nothing on it after the reset; and for `RETRY_AFTER` from then on. A tunnel
+of the peer that is recovered by RFC 4951, from either side, clears it at once, and so does another offer: an AVP 76,
+Vendor Name or Firmware Revision that is not the one in the entry.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -72,10 +73,14 @@ def attempted(method: MethodRecord) -> MethodRecord:
     return replace(method, attempts=method.attempts + 1)
 
 
-def succeeded(method: MethodRecord, utc_us: int) -> MethodRecord:
+def succeeded(method: MethodRecord, utc_us: int, remark: str = "") -> MethodRecord:
     """A recovery of one tunnel has worked."""
     return replace(
-        method, successes=method.successes + 1, last=Outcome.SUCCESS, last_utc_us=utc_us, last_reason=""
+        method,
+        successes=method.successes + 1,
+        last=Outcome.SUCCESS,
+        last_utc_us=utc_us,
+        last_reason=remark[:TEXT_LIMIT],
     )
 
 
@@ -103,8 +108,8 @@ def received(method: MethodRecord, elapsed_ms: int) -> MethodRecord:
 
 
 def contradicted(record: PeerRecord, boot: int, utc_us: int) -> PeerRecord:
-    """RFC 4951 has failed for a tunnel and silent resynchronisation has recovered it: counted once in a boot of ours,
-    and not in one in which RFC 4951 has worked as well.
+    """RFC 4951 has failed for a tunnel that could have been recovered: counted once in a boot of ours, and not in one in
+    which RFC 4951 has worked as well.
     """
     if record.contradicted_boot == boot:
         return record

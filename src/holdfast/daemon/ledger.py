@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
 from holdfast.daemon import evidence
-from holdfast.protocol.effects import Recovery, RecoveryPhase
+from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.recovery import REMOTE_ENDPOINT
 from holdfast.protocol.silent import ROLE as SILENT
@@ -33,11 +33,14 @@ RESOLUTION_MS: Final = (ALIVE_INTERVAL + SECOND) // MILLISECOND
 
 
 class Attempt(msgspec.Struct, gc=False):
-    """A recovery of a tunnel by one method. `asked`: RFC 4951 has failed for it before, in this recovery."""
+    """A recovery of a tunnel by one method. `asked`: RFC 4951 has failed for it before, in this recovery. `reset`: by RFC
+    4951 our side has been reset.
+    """
 
     method: evidence.Field
     begun_at: Instant
     asked: bool = False
+    reset: bool = False
     refusal: str = ""
 
 
@@ -81,14 +84,21 @@ class Ledger:
         self._put(replace(record, seen_utc_us=self._utc_us(), window=tunnel.channel.peer_window))
         self._inform(record.key, (tunnel.local_id,))
 
-    def parted(self, tunnel_id: int) -> None:
+    def parted(self, tunnel_id: int, cause: Cause) -> None:
         """A tunnel is over."""
-        self._attempts.pop(tunnel_id, None)
+        attempt = self._attempts.pop(tunnel_id, None)
         key = self._key_of.pop(tunnel_id, None)
-        if key is not None:
-            self._tunnels[key].discard(tunnel_id)
-            if not self._tunnels[key]:
-                del self._tunnels[key]
+        if key is None:
+            return
+        record = self._entries.get(key)
+        if attempt is not None and attempt.reset and cause is Cause.TIMEOUT and record is not None:
+            failed = evidence.failed(record.rfc4951, self._utc_us(), "silent after the reset")
+            record = evidence.contradicted(replace(record, rfc4951=failed), self._boot, self._utc_us())
+            self._put(record)
+            self._inform(key, self._tunnels[key])
+        self._tunnels[key].discard(tunnel_id)
+        if not self._tunnels[key]:
+            del self._tunnels[key]
 
     def note(self, news: Recovery, now: Instant) -> None:
         """A recovery has moved on."""
@@ -130,6 +140,9 @@ class Ledger:
         method = evidence.method_of(record, field)
         elapsed_ms = (now - attempt.begun_at) // MILLISECOND
         match news.phase:
+            case RecoveryPhase.RESET:
+                attempt.reset = True
+                return record
             case RecoveryPhase.REFUSED:
                 attempt.refusal = news.text
                 return record
@@ -145,7 +158,7 @@ class Ledger:
             case RecoveryPhase.SYNCHRONISED:
                 del self._attempts[news.tunnel_id]
                 if field == "rfc4951":
-                    method = evidence.succeeded(method, self._utc_us())
+                    method = evidence.succeeded(method, self._utc_us(), news.text)
                     record = evidence.trusted(record, self._boot)
                 else:
                     method = evidence.received(method, elapsed_ms)

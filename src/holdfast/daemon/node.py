@@ -358,7 +358,7 @@ class Node:
         self.dialler.tunnel_down(down.peer_name, down.tunnel_id, now)
         self.recoveries.forget(down.tunnel_id, now)
         self.proofs.forget(down.tunnel_id)
-        self.ledger.parted(down.tunnel_id)
+        self.ledger.parted(down.tunnel_id, down.cause)
         fields: dict[str, object] = {
             "tunnel": down.tunnel_id,
             "peer": down.peer_name,

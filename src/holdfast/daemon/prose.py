@@ -119,9 +119,8 @@ def _because(choice: ChoiceView) -> Iterator[str]:
             yield f"- it failed in {_restarts(choice.contradictions)}, which is not enough to speak against it."
         return
     yield (
-        f"- in {_restarts(choice.contradictions)} RFC 4951 failed with this peer and silent resynchronisation"
-        f" succeeded. RFC 4951 is tried first again from {_utc(choice.doubted_until_utc_us)}, or when the peer"
-        " offers something else."
+        f"- in {_restarts(choice.contradictions)} RFC 4951 failed with this peer for tunnels that it still knew."
+        f" It is tried first again from {_utc(choice.doubted_until_utc_us)}, or when the peer offers something else."
     )
 
 

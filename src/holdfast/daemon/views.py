@@ -185,7 +185,7 @@ class ChoiceView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     `configured` is the word of the configuration, `for_this_peer` whether it stands in the peer's own table. The offers
     are the AVP 76 of both sides when the tunnel was set up. `contradictions`: so many restarts in a row RFC 4951 failed
-    with this peer and silent resynchronisation succeeded.
+    with this peer for tunnels that it still knew.
     """
 
     method: str

@@ -46,10 +46,10 @@ class MethodRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class PeerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One peer. `offered` is its last AVP 76, None for none; `firmware` and `window` are None where it gave none.
 
-    `contradictions` counts our restarts in a row in which RFC 4951 failed with this peer and silent resynchronisation
-    succeeded; `contradicted_boot` is the boot epoch of the last of them. `kept_ms` is the longest outage of ours after
-    which the peer still knew its tunnel, `lost_ms` the shortest longer one after which it did not answer for it.
-    `answered` counts recoveries that the peer itself made by RFC 4951.
+    `contradictions` counts our restarts in a row in which RFC 4951 failed with this peer for tunnels that it still knew
+    (`daemon.evidence`); `contradicted_boot` is the boot epoch of the last of them. `kept_ms` is the longest outage of
+    ours after which the peer still knew its tunnel, `lost_ms` the shortest longer one after which it did not answer for
+    it. `answered` counts recoveries that the peer itself made by RFC 4951.
     """
 
     name: str
