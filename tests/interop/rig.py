@@ -69,21 +69,28 @@ class Station:
         self.namespace = namespace
         self.journal = journal
         self.tap = Tap(namespace)
+        self._said: list[Said] = []
 
     def kill(self) -> Saved:
         """SIGKILL; returns what is recorded at that moment."""
         self.node.kill()
         assert self.node.reap() == -signal.SIGKILL
         self.tap.take()
+        self._said.clear()
         return self.recorded()
 
     def recorded(self) -> Saved:
         """What its journal holds."""
         return inspect.show(self.journal).saved
 
+    def heard(self) -> list[Said]:
+        """What its peers have said since it was killed. It says nothing itself."""
+        self._said += self.tap.take()
+        return list(self._said)
+
     def restart(self) -> list[Said]:
-        """Start it again; returns what its peers said while it was dead. It said nothing itself."""
-        said = self.tap.take()
+        """Start it again; returns what its peers said while it was dead."""
+        said = self.heard()
         self.node.start()
         return said
 
@@ -106,15 +113,28 @@ class Station:
 
 
 @contextmanager
-def running(lab: Claim, net: Topology, role: str, tables: str, directory: Path) -> Iterator[Station]:
-    """A node of ours in its namespace, from when its control API answers; killed at the end. Its log is kept."""
-    state = lab.scratch() / role
-    run_dir = lab.directory / role
+def running(
+    lab: Claim,
+    net: Topology,
+    role: str,
+    tables: str,
+    directory: Path,
+    *,
+    name: str = "",
+    device: str = TUN,
+) -> Iterator[Station]:
+    """A node of ours in its namespace, from when its control API answers; killed at the end. Its log is kept.
+
+    Of several in one namespace each has a `name` and a `device`.
+    """
+    name = name or role
+    state = lab.scratch() / name
+    run_dir = lab.directory / name
     state.mkdir(mode=0o700)
     run_dir.mkdir(mode=0o700)
     config = f"""
 [node]
-name = "holdfast-{role}"
+name = "holdfast-{name}"
 role = "{role}"
 [paths]
 run_dir = "{run_dir}"
@@ -122,7 +142,7 @@ state_dir = "{state}"
 [log]
 format = "json"
 [dataplane]
-device = "{TUN}"
+device = "{device}"
 {tables}
 """
     node = Node(role, net.of(role), config, directory, run_dir, launch=forked)
@@ -170,6 +190,12 @@ def tunnel_of(node: Node, kind: str) -> TunnelView | None:
 def session_of(node: Node, kind: str) -> SessionView | None:
     """The session of a peer."""
     return next((s for s in node.control.sessions() if s.peer_name == kind), None)
+
+
+def forwards(node: Node, session: SessionView) -> bool:
+    """Whether a session carries data: it has its address a commit of the journal earlier."""
+    detail = node.control.session(session.key)
+    return detail is not None and detail.forwarding
 
 
 def in_pool(address: str) -> bool:

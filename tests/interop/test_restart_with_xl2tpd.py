@@ -144,7 +144,7 @@ def test_stopccn_during_the_outage(lines: list[Line], seconds: int) -> None:
     before = observe(lines)
     kill(lines, before)
     for b in before:
-        b.line.daemon.stop_tunnel(b.tunnel.peer_id)
+        b.line.peer_ends_tunnel(b.tunnel)
     time.sleep(seconds)
     said = restart(lines)
     assert all(said_by(line, said, Msg.STOPCCN) for line in lines), said

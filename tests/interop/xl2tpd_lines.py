@@ -1,18 +1,17 @@
 """Lines between us and xl2tpd with pppd, in either role; one line without a tunnel secret and one with, on one node."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+import re
+import signal
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
-from pathlib import Path
+from typing import TypeAlias
 
 from holdfast.daemon.views import SessionView, TunnelView
-from holdfast.lab.nodes import Node
 from holdfast.lab.peers import xl2tpd
 from holdfast.lab.peers.xl2tpd import Xl2tpd
-from holdfast.lab.probes import Pings, Transfer, address_of, exchange, ping
+from holdfast.lab.probes import address_of
 from holdfast.lab.topology import (
-    CORE_ADDRESS,
     LNS_ADDRESS,
     LNS_CORE_ADDRESS,
     TUN,
@@ -21,6 +20,10 @@ from holdfast.lab.topology import (
     route_subscribers,
     set_apart,
 )
+from interop.lines import Line as AnyLine
+from interop.lines import LineFromOurLac as AnyLineFromOurLac
+from interop.lines import MakeDirectory
+from interop.lines import Stage as AnyStage
 from interop.rig import (
     GUARDED,
     LAC_ADDRESSES,
@@ -29,118 +32,56 @@ from interop.rig import (
     PASSWORD,
     SECRETS,
     Station,
+    forwards,
     in_pool,
     laboratory,
     lac_tables,
     lns_tables,
     running,
-    session_of,
-    tunnel_of,
     until,
 )
 
 POOLS = {OPEN: ("100.64.1.1", "100.64.1.9"), GUARDED: ("100.64.2.1", "100.64.2.9")}
 """What xl2tpd gives out as an LNS."""
 
-MakeDirectory = Callable[[str], Path]
+PROBE_HEARD = (
+    re.compile(
+        r"check_control: Received out of order control packet on tunnel \d+ \(got \d+, expected \d+\)"
+    ),
+    re.compile(r"handle_control: bad control packet!"),
+)
+"""What xl2tpd logs of every duplicate, and so of our probes, before it acknowledges it."""
 
 
-class Line(ABC):
-    """One subscriber between a daemon of theirs and a node of ours."""
+def complaints(logged: str) -> list[str]:
+    """What xl2tpd has logged, but for the duplicates that it was sent."""
+    lines = [line.partition(": ")[2] for line in logged.splitlines()]
+    return [line for line in lines if not any(known.fullmatch(line.strip()) for known in PROBE_HEARD)]
+
+
+class Line(AnyLine):
+    """One subscriber between xl2tpd with its pppd and a node of ours."""
 
     def __init__(self, role: str, kind: str, daemon: Xl2tpd, station: Station, net: Topology) -> None:
-        self.kind = kind
+        super().__init__(role, kind, station, net)
         self.daemon = daemon
-        self.station = station
-        self.net = net
-        self.name = f"{role}-{kind}"
 
     @property
-    def node(self) -> Node:
-        """Ours."""
-        return self.station.node
+    def at_peer(self) -> int | None:
+        return self.daemon.pppd
 
     @property
-    def session(self) -> SessionView | None:
-        """Our session, whatever its state."""
-        return session_of(self.node, self.kind)
+    def logged(self) -> int:
+        return len(self.daemon.said)
 
-    @property
-    def tunnel(self) -> TunnelView:
-        """Our tunnel, which is established."""
-        tunnel = tunnel_of(self.node, self.kind)
-        assert tunnel is not None, f"{self.name}: no tunnel"
-        return tunnel
+    def complaints(self, since: int) -> list[str]:
+        return complaints(self.daemon.said[since:])
 
-    @abstractmethod
-    def call(self) -> None:
-        """Place the call."""
+    def peer_ends_call(self, session: SessionView) -> None:
+        self.daemon.signal_pppd(signal.SIGKILL)
 
-    @abstractmethod
-    def ready(self, after: int = 0) -> SessionView | None:
-        """The session, on another key than `after`, once both ends have the subscriber's IP address."""
-
-    @property
-    @abstractmethod
-    def peer_address(self) -> str:
-        """Where xl2tpd is."""
-
-    @property
-    @abstractmethod
-    def leave_by(self) -> str:
-        """The device or the source address by which the subscriber sends."""
-
-    def connected(self, after: int = 0) -> SessionView:
-        """Wait until both ends have IP."""
-        until(lambda: self.ready(after), f"{self.name} to be connected")
-        session = self.session
-        assert session is not None
-        return session
-
-    def connect(self) -> SessionView:
-        """Call, and wait until both ends have IP."""
-        self.call()
-        return self.connected()
-
-    def released(self) -> None:
-        """Wait until both ends have let go of the session."""
-        until(lambda: self.daemon.pppd is None, f"pppd of {self.name} to end")
-        until(lambda: self.session is None, f"our session of {self.name} to end")
-
-    def without_tunnel(self) -> None:
-        """Wait until we have let go of the tunnel too."""
-        until(lambda: tunnel_of(self.node, self.kind) is None, f"our tunnel of {self.name} to end")
-
-    @abstractmethod
-    def end(self) -> None:
-        """The subscriber ends the call; the tunnel stays."""
-
-    def hang_up(self) -> None:
-        """End the call, and wait until both ends have let go of it."""
-        self.end()
-        self.released()
-
-    def expect_pings(self) -> None:
-        """Echo-Requests are answered both ways."""
-        session = self.session
-        assert session is not None
-        assert ping(self.net.lac, CORE_ADDRESS, leave_by=self.leave_by) == 3, (
-            f"{self.name}: pings of the subscriber"
-        )
-        assert ping(self.net.core, session.address) == 3, f"{self.name}: pings to the subscriber"
-
-    def expect_traffic(self) -> None:
-        """Pings both ways, and TCP."""
-        self.expect_pings()
-        exchange(self.net.core, CORE_ADDRESS, self.net.lac, leave_by=self.leave_by, octets=1 << 18)
-
-    def pings(self, directory: Path) -> Pings:
-        """The subscriber pings, in the background."""
-        return Pings(self.net.lac, CORE_ADDRESS, directory, leave_by=self.leave_by)
-
-    def transfer(self, directory: Path) -> Transfer:
-        """The subscriber has a TCP connection, in the background."""
-        return Transfer(self.net.core, CORE_ADDRESS, self.net.lac, directory, leave_by=self.leave_by)
+    def peer_ends_tunnel(self, tunnel: TunnelView) -> None:
+        self.daemon.stop_tunnel(tunnel.peer_id)
 
 
 class LineToOurLns(Line):
@@ -175,38 +116,21 @@ class LineToOurLns(Line):
         return LAC_ADDRESSES[self.kind]
 
 
-class LineFromOurLac(Line):
+class LineFromOurLac(Line, AnyLineFromOurLac):
     """xl2tpd with its pppd is the LNS, and our PPP client the subscriber."""
-
-    def call(self) -> None:
-        self.node.control.subscriber(self.kind, "up")
 
     def ready(self, after: int = 0) -> SessionView | None:
         session = self.session
-        if session is None or session.key == after or not session.address:
+        if session is None or session.key == after or not forwards(self.node, session):
             return None
         return session if address_of(self.net.lns, self.daemon.device) else None
-
-    @property
-    def leave_by(self) -> str:
-        session = self.session
-        assert session is not None
-        return session.address
-
-    def end(self) -> None:
-        self.node.control.subscriber(self.kind, "down")
 
     @property
     def peer_address(self) -> str:
         return LNS_ADDRESSES[self.kind]
 
 
-class Stage:
-    """A station of ours, and its two lines."""
-
-    def __init__(self, station: Station, lines: Mapping[str, Line]) -> None:
-        self.station = station
-        self.lines = lines
+Stage: TypeAlias = AnyStage[Line]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.daemon.views import SessionView, SubscriberView, TunnelView
+from holdfast.daemon.views import SessionDetail, SessionView, SubscriberView, TunnelView
 
 T = TypeVar("T")
 
@@ -18,6 +18,10 @@ _PAGE = 1000
 
 class ControlError(LocalError):
     """A node's control API refused a request or did not answer."""
+
+
+class NotThere(ControlError):
+    """What was asked for does not exist, or no longer."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -45,6 +49,13 @@ class Control:
     def sessions(self) -> list[SessionView]:
         """All sessions."""
         return self._list("sessions", SessionView)
+
+    def session(self, key: int) -> SessionDetail | None:
+        """All about one session, by its session key; None if there is none."""
+        try:
+            return msgspec.convert(self._request("GET", f"/v1/sessions/{key}"), SessionDetail)
+        except NotThere:
+            return None
 
     def subscribers(self) -> list[SubscriberView]:
         """All subscribers that the node runs."""
@@ -91,7 +102,8 @@ class Control:
         finally:
             connection.close()
         if answer.status >= 400:
-            raise ControlError(f"{method} {path}: {answer.status} {body[:300].decode(errors='replace')}")
+            error = NotThere if answer.status == 404 else ControlError
+            raise error(f"{method} {path}: {answer.status} {body[:300].decode(errors='replace')}")
         return msgspec.json.decode(body) if body else None
 
 

@@ -90,10 +90,11 @@ class Claim:
             ip("link set lo up", namespace=self.name(role))
 
     def scratch(self) -> Path:
-        """A directory on a disk, as in life, and not under /run; it goes when the claim goes, unless it is kept."""
-        path = Path(tempfile.mkdtemp(prefix="holdfast-lab-"))
-        (self.directory / _SCRATCH).symlink_to(path)
-        return path
+        """The lab's directory on a disk, as in life, and not under /run; it goes with the claim, unless it is kept."""
+        link = self.directory / _SCRATCH
+        if not link.is_symlink():
+            link.symlink_to(tempfile.mkdtemp(prefix="holdfast-lab-"))
+        return link.readlink()
 
     def keep_scratch(self) -> None:
         """Let the scratch directory outlive the claim."""

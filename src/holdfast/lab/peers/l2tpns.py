@@ -2,7 +2,7 @@
 
 It reads its files in /etc/l2tpns only, so it runs in a mount namespace of its own. It is deaf for the cluster's
 time-out after its start, shortened here to the least that it takes; and it signals its whole process group when it
-ends: it has a session of its own.
+ends: it has a session of its own. Several of them in one network namespace need a number each.
 """
 
 import re
@@ -34,7 +34,10 @@ def unavailable() -> str | None:
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A row of its list of sessions, by its own ids. Without a user, no address: 0.0.0.0."""
+    """A row of its list of sessions, by its own ids. Without a user, no address: 0.0.0.0.
+
+    A session that has ended is listed for 15 s more, with its user and without an address.
+    """
 
     session: int
     tunnel: int
@@ -56,8 +59,10 @@ class L2tpns:
         radius_secret: str,
         secret: str,
         authentication: str = "pap",
+        number: int = 1,
     ) -> None:
         """`address` is where LACs find it, `inside_address` its own on PPP links; "pap" or "chap" authenticates."""
+        self._command_line = (f"127.0.0.{number}", _COMMAND_PORT)
         self.log = directory / "l2tpns.log"
         self._namespace = namespace
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,8 +82,9 @@ class L2tpns:
             "bind_address": address,
             "peer_address": inside_address,
             "iftun_address": inside_address,
-            "cli_bind_address": "127.0.0.1",
+            "cli_bind_address": self._command_line[0],
             "cluster_interface": '"lo"',
+            "cluster_address": f"239.192.0.{number}",
             "cluster_hb_interval": 2,
             "cluster_hb_timeout": 10,
         }
@@ -104,6 +110,11 @@ class L2tpns:
             for session, tunnel, user, address in _SESSION.findall(said)
         ]
 
+    def lives(self, session_id: int) -> bool:
+        """Whether a session has not ended, by its id at l2tpns."""
+        phase = self._command(f"show session {session_id}").partition(b"PPP Phase:")[2].split()
+        return bool(phase) and phase[0] != b"Dead"
+
     def drop_session(self, session_id: int) -> None:
         """End a session, by its id at l2tpns (by the user's name it finds one that ended just before)."""
         self._command(f"drop session {session_id}")
@@ -117,7 +128,7 @@ class L2tpns:
         said = b""
         try:
             with entered(self._namespace):
-                session = socket.create_connection(("127.0.0.1", _COMMAND_PORT), _PATIENCE_S)
+                session = socket.create_connection(self._command_line, _PATIENCE_S)
             with session:
                 for words, prompt in (("enable", b"> "), (line, b"# "), ("logout", b"# ")):
                     said = _read_until(session, prompt)
