@@ -148,6 +148,7 @@ def test_stopccn_during_the_outage(lines: list[Line], seconds: int) -> None:
     time.sleep(seconds)
     said = restart(lines)
     assert all(said_by(line, said, Msg.STOPCCN) for line in lines), said
+    recovered(lines)
     for b in before:
         ended(b)
         until(lambda b=b: not has_tunnel(b), f"the tunnel of {b.line.name} to end", ENDED_S)  # type: ignore[misc]
