@@ -36,11 +36,13 @@ static __always_inline void decrease_ttl(struct packet *p, __u32 at, __u8 versio
 {
 	if (version == 4) {
 		struct iphdr *ip = p->data + (at & REACH);
+		__u32 check;
 
 		if ((void *)(ip + 1) > p->end)
 			return;
+		check = ip->check + bpf_htons(0x0100);
+		ip->check = check + (check >= 0xffff);
 		ip->ttl--;
-		ip->check = fold((__u64)ip->check + bpf_htons(0x0100));
 	} else {
 		struct ipv6hdr *ip = p->data + (at & REACH);
 
@@ -100,16 +102,6 @@ static __always_inline bool remove_tunnel(struct packet *p, const struct ip *ip)
 	return !trim(p, p->ip + ip->total);
 }
 
-/* To the kernel, decapsulated. */
-static __always_inline int finish_in_kernel(struct packet *p, enum hf_reason reason)
-{
-	if (p->hook == TC && p->config->tun_ifindex) {
-		count(reason);
-		return bpf_redirect(p->config->tun_ifindex, BPF_F_INGRESS);
-	}
-	return pass(p, reason);
-}
-
 /* A VLAN tag belongs to the link that a packet came by. Leaves data and end fresh. */
 static __always_inline int forget_tag(struct packet *p)
 {
@@ -129,6 +121,18 @@ static __always_inline int forget_tag(struct packet *p)
 		}
 	}
 	return failed;
+}
+
+/* To the kernel, decapsulated: by the interface that it came by, or as if it came from the TUN device. */
+static __always_inline int finish_in_kernel(struct packet *p, enum hf_reason reason)
+{
+	if (p->hook == TC && p->config->tun_ifindex) {
+		if (forget_tag(p))
+			return drop(p, HF_RX_REFUSED);
+		count(reason);
+		return bpf_redirect(p->config->tun_ifindex, BPF_F_INGRESS);
+	}
+	return pass(p, reason);
 }
 
 static __always_inline int forward_inner(struct packet *p, const struct hf_session *session, struct ip *ip,

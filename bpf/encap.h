@@ -25,19 +25,19 @@
 static __always_inline bool segments(const struct packet *p, const struct ip *ip, struct traffic *traffic,
 				     __u32 *segment)
 {
-	__u32 headers = ip->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 headers = ip->header;
 	int size;
 
 	traffic->packets = 1;
 	traffic->bytes = *segment = ip->total;
 	if (!p->gso_size)
 		return true;
-	if (ip->options || ip->fragment)
+	if (ip->fragment)
 		return false;
 	if (ip->protocol == IPPROTO_UDP) {
 		headers += sizeof(struct udphdr);
 	} else if (ip->protocol == IPPROTO_TCP) {
-		size = octet_at(p, ip->at + headers + 12);
+		size = octet_at(p, ip->at + headers + TCP_FLAGS - 1);
 		if (size < 0)
 			return false;
 		headers += (size >> 4) * 4;
@@ -161,16 +161,16 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 		return pass(p, HF_TX_NEIGHBOUR);
 	if (obstacle == NO_PORT)
 		return pass(p, HF_TX_PORT);
-	if (!make_room(p, ip, overhead))
+	if (s->flags & HF_CLAMP_MSS) /* before there is room: the kernel corrects checksums at even places only */
+		clamp_mss(p, ip, s->mtu);
+	if (trim(p, ip->at + ip->total) || !make_room(p, ip, overhead))
 		return pass(p, REASON(p, UNUSUAL, UNUSUAL));
 	if (p->hook == TC && forget_tag(p))
 		return drop(p, HF_TX_REFUSED);
-	if (trim(p, ip->at + ip->total) || !write_tunnel(p, s, ip->total))
+	if (!write_tunnel(p, s, ip->total))
 		return drop(p, REASON(p, REFUSED, REFUSED));
 	if (p->hook != TUN)
 		decrease_ttl(p, ip->at, ip->version);
-	if (s->flags & HF_CLAMP_MSS)
-		clamp_mss(p, ip, s->mtu);
 	count_tx(s->slot, &traffic);
 	if (p->hook == TUN)
 		return send_to_neighbour(p, &fib);

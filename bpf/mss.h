@@ -79,26 +79,29 @@ static __always_inline void lower_mss(struct packet *p, __u32 tcp, __u32 at, __u
 /* Does nothing to what is no SYN, and to options that make no sense. Leaves data and end fresh. */
 static __always_inline void clamp_mss(struct packet *p, const struct ip *ip, __u16 mtu)
 {
-	__u32 header = ip->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 tcp = ip->at + header, end = ip->at + ip->total;
+	__u32 tcp = ip->at + ip->header, end = ip->at + ip->total;
+	__u32 least = ip->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	struct tcp_options options = { 0 };
 	__u32 size, at;
 	int flags, words;
 
-	if (ip->protocol != IPPROTO_TCP || ip->options || ip->fragment || tcp + TCP_HEADER >= end)
+	if (ip->protocol != IPPROTO_TCP || ip->fragment || tcp + TCP_HEADER >= end)
 		return;
 	words = octet_at(p, tcp + TCP_FLAGS - 1);
 	flags = octet_at(p, tcp + TCP_FLAGS);
 	if (words < 0 || flags < 0 || !(flags & TCP_SYN))
 		return;
-	size = (words >> 4) * 4 - TCP_HEADER;
+	size = (words >> 4) * 4;
+	if (size <= TCP_HEADER)
+		return;
+	size -= TCP_HEADER;
 	if (size > end - tcp - TCP_HEADER)
 		size = end - tcp - TCP_HEADER;
 	if (size == 0 || size > TCP_OPTIONS || load(p, tcp + TCP_HEADER, &options, size))
 		return;
 	at = hf_find_mss(&options, size);
 	if (at)
-		lower_mss(p, tcp, tcp + TCP_HEADER + at, mtu - header - TCP_HEADER);
+		lower_mss(p, tcp, tcp + TCP_HEADER + at, mtu - least - TCP_HEADER);
 	reload(p);
 }
 

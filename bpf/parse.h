@@ -42,6 +42,7 @@ struct message {
 struct ip {
 	__u32 at;
 	__u32 total;
+	__u32 header;	/* its length */
 	__u8 version;
 	__u8 ttl;
 	__u8 protocol;
@@ -80,6 +81,7 @@ static __always_inline bool parse_ipv4(const struct packet *p, __u32 at, __u32 r
 		return false;
 	size = header->ihl * 4;
 	ip->at = at;
+	ip->header = size;
 	ip->total = bpf_ntohs(header->tot_len);
 	ip->version = 4;
 	ip->ttl = header->ttl;
@@ -98,6 +100,7 @@ static __always_inline bool parse_ipv6(const struct packet *p, __u32 at, __u32 r
 	if ((void *)(header + 1) > p->end || room < sizeof(*header) || header->version != 6)
 		return false;
 	ip->at = at;
+	ip->header = sizeof(*header);
 	ip->total = sizeof(*header) + bpf_ntohs(header->payload_len);
 	ip->version = 6;
 	ip->ttl = header->hop_limit;
