@@ -59,6 +59,17 @@ def test_a_crash_at_every_boundary_of_a_set_up(victim: Side) -> None:
     assert all_well(crashes_in_set_up(victim), survivors=0) > 30
 
 
+@pytest.mark.parametrize("victim", BOTH)
+def test_a_crash_at_every_boundary_of_a_set_up_without_rfc_4951(victim: Side) -> None:
+    assert all_well(crashes_in_set_up(victim, advertise=False), survivors=0) > 30
+
+
+@pytest.mark.parametrize("failed", BOTH)
+@pytest.mark.parametrize("victim", BOTH)
+def test_a_crash_at_every_boundary_of_a_silent_recovery(failed: Side, victim: Side) -> None:
+    assert all_well(crashes_in_recovery((failed,), (victim,), advertise=False), survivors=2) > 6
+
+
 @pytest.mark.parametrize("victims", [(Side.LNS,), (Side.LAC,), BOTH])
 @pytest.mark.parametrize("failed", [(Side.LNS,), (Side.LAC,), BOTH])
 def test_a_crash_at_every_boundary_of_a_recovery(failed: tuple[Side, ...], victims: tuple[Side, ...]) -> None:

@@ -33,6 +33,7 @@ dns = ["192.0.2.53"]
 echo_interval_s = {echo}
 [failover]
 method = "{method}"
+advertise = {advertise}
 [[peer]]
 name = "lac1"
 address = "{lac}"
@@ -52,6 +53,7 @@ address = "{lac}"
 echo_interval_s = {echo}
 [failover]
 method = "{method}"
+advertise = {advertise}
 [[peer]]
 name = "lns1"
 address = "{lns}"
@@ -68,6 +70,7 @@ class Conditions(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a history of nodes adds to the weather.
 
     `slow` and `failing` are probabilities per commit, `restless` that somebody does something when he might.
+    `advertise`: both offer RFC 4951.
     """
 
     subscribers: int
@@ -79,6 +82,7 @@ class Conditions(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     relapse: float
     away: Duration
     keeps_socket: bool
+    advertise: bool = True
 
 
 def draw_conditions(random: Random, weather: Weather) -> Conditions:
@@ -110,6 +114,7 @@ def configs(conditions: Conditions) -> dict[Side, Config]:
         "secret": SECRET,
         "echo": conditions.echo_s,
         "method": "auto",
+        "advertise": str(conditions.advertise).lower(),
         "tunnels": conditions.tunnels,
         "last": 8 + conditions.subscribers - 1,
     }

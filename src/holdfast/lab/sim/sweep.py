@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Final
 
+import msgspec
+
 from holdfast.core.clock import MILLISECOND, SECOND, Duration
 from holdfast.lab.sim.node_world import Conditions, NodeWorld
 from holdfast.lab.sim.world import Verdict, Weather
@@ -35,10 +37,10 @@ SEED: Final = 1
 
 
 class Canonical(NodeWorld):
-    """One tunnel and two sessions on a calm network."""
+    """One tunnel and two sessions on a calm network, between nodes with RFC 4951 or without."""
 
-    def __init__(self) -> None:
-        super().__init__(SEED, CANONICAL, CALM)
+    def __init__(self, *, advertise: bool = True) -> None:
+        super().__init__(SEED, msgspec.structs.replace(CANONICAL, advertise=advertise), CALM)
 
     def begin(self) -> None:
         """Start both; every subscriber connects."""
@@ -55,29 +57,32 @@ class Canonical(NodeWorld):
         return self.verdict()
 
 
-def crashes_in_set_up(victim: Side) -> Iterator[tuple[str, Verdict]]:
+def crashes_in_set_up(victim: Side, *, advertise: bool = True) -> Iterator[tuple[str, Verdict]]:
     """Kill `victim` before the first, the second, … effect since its start; ends when the set-up has no more."""
-    whole = Canonical()
+    whole = Canonical(advertise=advertise)
     whole.begin()
     whole.settle()
     for boundary in range(whole.nodes[victim].effects):
-        world = Canonical()
+        world = Canonical(advertise=advertise)
         world.nodes[victim].effects_until_crash = boundary
         world.begin()
         world.settle()
         yield f"{victim.name} at {boundary}", world.judge()
 
 
-def crashes_in_recovery(failed: Sequence[Side], victims: Sequence[Side]) -> Iterator[tuple[str, Verdict]]:
+def crashes_in_recovery(
+    failed: Sequence[Side], victims: Sequence[Side], *, advertise: bool = True
+) -> Iterator[tuple[str, Verdict]]:
     """`failed` are killed after the set-up; then each of `victims` once more, at every combination of boundaries."""
-    whole = _recovery(failed, {})
+    whole = _recovery(failed, {}, advertise=advertise)
     for boundaries in product(*(range(whole.nodes[victim].effects) for victim in victims)):
         crashes = dict(zip(victims, boundaries, strict=True))
-        yield ", ".join(f"{v.name} at {n}" for v, n in crashes.items()), _recovery(failed, crashes).judge()
+        place = ", ".join(f"{v.name} at {n}" for v, n in crashes.items())
+        yield place, _recovery(failed, crashes, advertise=advertise).judge()
 
 
-def _recovery(failed: Sequence[Side], boundaries: Mapping[Side, int]) -> Canonical:
-    world = Canonical()
+def _recovery(failed: Sequence[Side], boundaries: Mapping[Side, int], *, advertise: bool) -> Canonical:
+    world = Canonical(advertise=advertise)
     world.begin()
     world.settle()
     for side in failed:
