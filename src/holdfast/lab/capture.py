@@ -52,6 +52,26 @@ class CaptureFailed(LocalError):
     """The capture process did not start."""
 
 
+class NotACapture(LocalError):
+    """A file that this module has not written."""
+
+
+def frames(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Time in ns and octets of each frame of a capture; one that its writer could not complete is left out.
+
+    Raises NotACapture.
+    """
+    data = file.read_bytes()
+    if not data.startswith(_PCAP_HEADER):
+        raise NotACapture(f"{file} is no capture of `holdfast drill restart --pcap`")
+    at = len(_PCAP_HEADER)
+    while at + _RECORD.size <= len(data):
+        seconds, ns, length, _ = _RECORD.unpack_from(data, at)
+        at += _RECORD.size + length
+        if at <= len(data):
+            yield seconds * 1_000_000_000 + ns, data[at - length : at]
+
+
 @contextmanager
 def capturing(net: Topology, file: str, work: Path) -> Iterator[None]:
     """Capture what passes between LAC and LNS into `file`, from now until the end of the block."""

@@ -36,6 +36,11 @@ _TIME = struct.Struct("@ll")
 _ETHERNET = 14
 _SOURCE = slice(_ETHERNET + 12, _ETHERNET + 16)
 _TARGET = slice(_ETHERNET + 16, _ETHERNET + 20)
+_FRAGMENT = slice(_ETHERNET + 6, _ETHERNET + 8)
+_LATER_FRAGMENT = 0x1FFF
+_CONTROL = 0x80
+"""The T bit, in the first octet of the L2TP header."""
+
 _MESSAGE_TYPE = slice(6, 8)
 """Where the value of the first AVP is, which every message but a ZLB begins with."""
 
@@ -74,17 +79,22 @@ class Tap:
             except BlockingIOError:
                 return said
             seconds, ns = _TIME.unpack(time)
-            said += _read(frame, seconds * 1_000_000_000 + ns)
+            said += read(frame, seconds * 1_000_000_000 + ns)
 
     def close(self) -> None:
         """Listen no longer."""
         self._sock.close()
 
 
-def _read(frame: bytes, at_ns: int) -> Iterator[Said]:
-    """The messages of a frame: several datagrams that were sent as one (UDP_SEGMENT) are seen here as one."""
+def read(frame: bytes, at_ns: int) -> Iterator[Said]:
+    """The control messages of an Ethernet frame of L2TP, none if it is data or a later fragment.
+
+    Several datagrams that were sent as one (UDP_SEGMENT) are seen here as one.
+    """
+    if int.from_bytes(frame[_FRAGMENT]) & _LATER_FRAGMENT:
+        return
     rest = frame[_ETHERNET + 4 * (frame[_ETHERNET] & 0xF) + 8 :]
-    while rest:
+    while rest and rest[0] & _CONTROL:
         header = parse_control(rest)
         body, rest = rest[12 : header.end], rest[header.end :]
         yield Said(
