@@ -135,7 +135,7 @@ class L2tpns:
 
 _NO_ADDRESS = "0.0.0.0"
 _OF_L2TPNS = Words(
-    routine=("Control message (", "multi_read_count"),
+    routine=("Control message (", "Received HELLO", "multi_read_count"),
     duplicate=("Out of sequence tunnel",),
 )
 """Its debug log has every message, and when there was much to read at once."""
