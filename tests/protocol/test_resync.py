@@ -62,7 +62,7 @@ def test_a_probe_is_never_new_to_the_peer(acked: int, lag: int) -> None:
 @given(numbers, numbers, st.integers(1, 20_000))
 def test_an_acknowledgement_of_the_past_proves_nothing(acked: int, nr: int, back: int) -> None:
     state = resync.begin(acked, nr, 0)
-    verdict = resync.hear(state, nr, seq.add(acked, -back), is_zlb=True, now=0)
+    verdict = resync.hear(state, nr, seq.add(acked, -back), nr, is_zlb=True, now=0)
     assert verdict is resync.Verdict.NOTHING
     assert state.phase is resync.Phase.PROBING
 
@@ -111,6 +111,49 @@ def test_a_late_answer_does_not_put_us_in_step() -> None:
     assert phases(pair.lac)[-1] is RecoveryPhase.SYNCHRONISED
     pair.call(tunnel_id)
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 4
+
+
+def test_a_retransmission_counts_though_its_nr_is_that_of_its_first_time() -> None:
+    """xl2tpd never renews an Nr. What it repeats is not acknowledged with what came later."""
+    state = resync.begin(10, 7, 0)
+    resync.hear(state, 9, 12, 7, is_zlb=True, now=0)
+    resync.hear(state, 9, 13, 7, is_zlb=False, now=1)
+    assert resync.hear(state, 8, 11, 7, is_zlb=False, now=2) is resync.Verdict.NOTHING
+    assert resync.proved_nr(state, 7, early=9) == 8
+
+
+def test_what_comes_in_its_turn_starts_the_wait_for_the_next_anew() -> None:
+    """A peer that repeats only its oldest message (accel-ppp) repeats the next one after that."""
+    state = resync.begin(10, 7, 0)
+    resync.hear(state, 10, 10, 7, is_zlb=True, now=0)
+    resync.hear(state, 7, 10, 7, is_zlb=False, now=15 * SECOND)
+    assert state.settle_at == 15 * SECOND + resync.RETRANSMISSION_CAP
+    assert not state.in_step
+    resync.hear(state, 8, 10, 8, is_zlb=False, now=16 * SECOND)
+    resync.hear(state, 9, 10, 9, is_zlb=False, now=17 * SECOND)
+    assert state.in_step
+
+
+def test_a_late_zlb_does_not_put_us_in_step() -> None:
+    """The numbers lag behind, and a ZLB of before says that they do not. The peer has gone on since."""
+    pair, tunnel_id = silent_pair()
+    (tunnel,) = pair.lns.endpoint.ctx.established()
+    late = control_header(tunnel.local_id, 0, tunnel.channel.nr, tunnel.channel.ns, 0)
+    old = dict(pair.lns.tunnels)
+    for _ in range(2):
+        pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel_id, pair.now))
+    pair.lns.tunnels = old
+    pair.crash(pair.lns)
+    pair.down.add("lac1")
+    pair.restart(pair.lns)
+    pair.deliver(pair.lns, pair.lns.endpoint.datagram(late, LAC_ADDRESS, pair.now))
+    pair.down.clear()
+    pair.run(2)
+    assert phases(pair.lns)[-1] is RecoveryPhase.CONFIRMED
+    pair.call(tunnel_id, 2)
+    pair.run(30)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 5
 
 
 @pytest.mark.parametrize("lost", [(0,), (0, 1), (1,), (0, 2)])
@@ -521,5 +564,5 @@ def test_a_retransmission_is_awaited_as_long_as_the_peers_patience_allows(
     now = 100 * SECOND
     gone_at = None if away_s is None else now - away_s * SECOND
     state = resync.begin(10, 7, now, gone_at=gone_at)
-    assert resync.hear(state, 9, 10, is_zlb=True, now=now) is resync.Verdict.TRY
+    assert resync.hear(state, 9, 10, 7, is_zlb=True, now=now) is resync.Verdict.TRY
     assert state.settle_at == now + wait_s * SECOND

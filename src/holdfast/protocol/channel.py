@@ -221,6 +221,10 @@ class ControlChannel:
             self._ack_due = True
         return found
 
+    def lowest_early(self) -> int | None:
+        """The first of the messages that are kept until their turn comes."""
+        return min(self._early, key=lambda ns: seq.distance(self.nr, ns), default=None)
+
     def _acknowledge_duplicate(self, behind: int, now: Instant) -> None:
         if behind > self._settings.receive_window:
             if now < self._stale_ack_at:

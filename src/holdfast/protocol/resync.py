@@ -59,7 +59,7 @@ class Resync(msgspec.Struct, gc=False, kw_only=True):
     """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB.
 
     `tried` is the number of the HELLO that tries out the send side; `in_step`: our own Nr is proved. `gone_at` is when
-    we were last there, None if that is not known.
+    we were last there, None if that is not known. `lowest` is the lowest Ns that came before its turn.
     """
 
     acked: int
@@ -115,15 +115,19 @@ def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:
     return control_header(peer_tunnel_id, 0, seq.add(resync.acked, -1), resync.nr, len(body)) + body
 
 
-def hear(resync: Resync, ns: int, nr: int, *, is_zlb: bool, now: Instant) -> Verdict:
-    """Something came from the peer: what it says of our next Ns, and (noted in `resync`) of our Nr.
+def hear(resync: Resync, ns: int, nr: int, expected: int, *, is_zlb: bool, now: Instant) -> Verdict:
+    """Something came from the peer, whose next message is `expected`: what that says of our next Ns, and (noted in
+    `resync`) of our Nr.
 
-    An Nr behind what was already acknowledged is a late message, or a forgery: it proves nothing.
+    An Nr behind what was already acknowledged is a late message, or a forgery: it proves nothing. Of a retransmission
+    the Ns counts all the same: it may carry the Nr of its first time.
     """
-    if seq.before(nr, resync.acked):
+    late = seq.before(nr, resync.acked)
+    if not late or not is_zlb:
+        _hear_receive_side(resync, ns, expected, is_zlb=is_zlb, now=now)
+    if late:
         return Verdict.NOTHING
     resync.acked = nr
-    _hear_receive_side(resync, ns, is_zlb=is_zlb, now=now)
     if resync.phase is Phase.SETTLING or (resync.phase is Phase.PROVING and nr == resync.tried):
         return Verdict.NOTHING
     if resync.phase is Phase.PROVING and nr == seq.succ(resync.tried):
@@ -135,12 +139,17 @@ def hear(resync: Resync, ns: int, nr: int, *, is_zlb: bool, now: Instant) -> Ver
     return Verdict.TRY
 
 
-def _hear_receive_side(resync: Resync, ns: int, *, is_zlb: bool, now: Instant) -> None:
+def _hear_receive_side(resync: Resync, ns: int, expected: int, *, is_zlb: bool, now: Instant) -> None:
+    """We are in step once everything has come that the peer's last ZLB says it has sent."""
+    reached = expected
     if is_zlb:
         resync.peer_next = ns
-        resync.in_step = resync.in_step or ns == resync.nr
-    elif not seq.before(ns, resync.nr) and (resync.lowest is None or seq.before(ns, resync.lowest)):
+    elif ns == expected:
+        resync.lowest = resync.settle_at = None  # what follows is repeated in its turn
+        reached = seq.succ(expected)
+    elif seq.before(expected, ns) and (resync.lowest is None or seq.before(ns, resync.lowest)):
         resync.lowest = ns
+    resync.in_step = resync.peer_next is not None and not seq.before(reached, resync.peer_next)
     if resync.settle_at is None:
         resync.settle_at = now + _wait(resync, now)
 
@@ -157,12 +166,15 @@ def _wait(resync: Resync, now: Instant) -> Duration:
     return min(RETRANSMISSION_CAP, max(LAST_INTERVAL, left))
 
 
-def proved_nr(resync: Resync) -> int:
-    """Our Nr once the peer's longest retransmission interval has passed: the lowest number it still repeats, else
-    the one that its ZLB announced, else what the record said.
+def proved_nr(resync: Resync, expected: int, early: int | None) -> int:
+    """Our Nr once the peer's longest retransmission interval has passed.
+
+    It is the lowest number that the peer still repeats (`early` is the lowest of those that are kept), else the one
+    that its ZLB announced, else the one that is expected anyway.
     """
-    if resync.lowest is not None:
-        return resync.lowest
-    if resync.peer_next is not None and not seq.before(resync.peer_next, resync.nr):
+    repeated = [ns for ns in (early, resync.lowest) if ns is not None and seq.before(expected, ns)]
+    if repeated:
+        return min(repeated, key=lambda ns: seq.distance(expected, ns))
+    if resync.peer_next is not None and seq.before(expected, resync.peer_next):
         return resync.peer_next
-    return resync.nr
+    return expected

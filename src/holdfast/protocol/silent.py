@@ -5,7 +5,6 @@ purged nor asked about, since the peer knows of no failure. What it sent while w
 retransmission and is obeyed.
 """
 
-from holdfast.core import seq
 from holdfast.core.clock import Duration, Instant
 from holdfast.core.counters import Counter
 from holdfast.protocol import calls, closing, orphans, pace, resync
@@ -78,8 +77,9 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
         return False
     if state.in_step or state.settle_at is None or now < state.settle_at:
         return False
-    old.channel.settle(resync.proved_nr(state), now)
-    state.in_step = True
+    channel = old.channel
+    channel.settle(resync.proved_nr(state, channel.nr, channel.lowest_early()), now)
+    state.in_step, state.settle_at = True, None
     _finish(ctx, old)
     return True
 
@@ -92,7 +92,7 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
     """
     state = old.resync
     assert state is not None
-    verdict = resync.hear(state, ns, nr, is_zlb=not body, now=now)
+    verdict = resync.hear(state, ns, nr, old.channel.nr, is_zlb=not body, now=now)
     if verdict is resync.Verdict.TRY:
         old.channel.try_out(nr, encode(Msg.HELLO), now)
     elif verdict is resync.Verdict.PROVED:
@@ -105,8 +105,6 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
     elif state.phase is resync.Phase.PROBING:
         ctx.count(Counter.RX_BAD_NR)
         return False
-    if body and seq.distance(old.channel.nr, ns) == 0:
-        state.in_step = True
     _finish(ctx, old)
     return True
 
