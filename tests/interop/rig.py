@@ -101,9 +101,8 @@ class Station:
 
     def revive(self) -> None:
         """Start it if it is dead: a test that failed may have left it so."""
-        if self.node.alive:
-            return
-        self.restart()
+        if not self.node.alive:
+            self.restart()
         self.recovered()
 
     def happened(self, *events: str) -> list[Event]:

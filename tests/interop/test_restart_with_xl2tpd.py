@@ -37,6 +37,17 @@ from interop.xl2tpd_lines import Line, Stage, our_lac, our_lns
 pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
 
 WRAPPING = 70_000
+RECORDED_S = 1.5
+"""By then the numbers of a quiet tunnel are on record exactly."""
+
+EITHER = [
+    pytest.param("lns", OPEN),
+    pytest.param("lac", GUARDED),
+    pytest.param("lns", GUARDED, marks=pytest.mark.full),
+    pytest.param("lac", OPEN, marks=pytest.mark.full),
+]
+"""Our role and the kind of tunnel, where one is enough."""
+
 HELLO_AFTER_S = 60
 """xl2tpd says HELLO so long after the tunnel was set up, and again."""
 
@@ -194,17 +205,20 @@ def test_icrq_during_the_outage(
     expect_clear_and_call(lines)
 
 
-@pytest.mark.parametrize("hellos", [WRAPPING])
-def test_after_many_messages(lines: list[Line], hellos: int) -> None:
+@pytest.mark.parametrize(("role", "kind"), EITHER)
+def test_after_many_messages(stages: dict[str, Stage], lines: list[Line], role: str, kind: str) -> None:
+    """So many that Ns has wrapped, and is numerically lower than what it was."""
+    line = stages[role].lines[kind]
+    ours = list(stages[role].lines.values())
     before = observe(lines)
-    time.sleep(1.5)
-    kill(lines, before)
-    for line in lines:
-        stand_in.exchange_hellos(line.station.journal, line.station.namespace, line.kind, hellos)
-    restart(lines)
-    recovered(lines)
-    for b in before:
-        assert 0 < (b.line.tunnel.ns - b.tunnel.ns - hellos) % 65536 < 20
+    time.sleep(RECORDED_S)
+    kill([line], before)
+    stand_in.exchange_hellos(line.station.journal, line.station.namespace, kind, WRAPPING)
+    restart(ours)
+    recovered([line])
+    then = next(b.tunnel for b in before if b.line is line)
+    assert then.ns < 65536 - WRAPPING % 65536, "the numbers before are past the wrap themselves"
+    assert WRAPPING % 65536 <= line.tunnel.ns - then.ns < WRAPPING % 65536 + 64
     expect_unnoticed(before)
     expect_clear_and_call(lines)
 
@@ -217,21 +231,26 @@ HALF_MADE: dict[str, Callable[[SessionView], bool]] = {
 }
 """How far a call has come when we are killed, as our own list of sessions tells."""
 
+WIRE_DELAY_MS = 200
+"""So that each of these moments lasts."""
 
-@pytest.mark.parametrize("caller", [OPEN, GUARDED])
+
 @pytest.mark.parametrize("moment", HALF_MADE)
-def test_during_set_up(stages: dict[str, Stage], lines: list[Line], caller: str, moment: str) -> None:
+@pytest.mark.parametrize("kind", [OPEN, GUARDED])
+def test_during_set_up(stages: dict[str, Stage], lines: list[Line], kind: str, moment: str) -> None:
     """What was half made is nowhere a minute later, unless it was made after all; nothing else is touched."""
-    calling = [stage.lines[caller] for stage in stages.values()]
+    calling = [stage.lines[kind] for stage in stages.values()]
     hang_up(calling)
-    quiet = [line for line in lines if line not in calling]
-    before = observe(quiet)
-    for line in calling:
-        with slow_wire(line.net, 200):
+    before = observe(line for line in lines if line not in calling)
+    for stage in stages.values():
+        line = stage.lines[kind]
+        with slow_wire(line.net, WIRE_DELAY_MS):
             line.call()
             until(lambda line=line: line.session is not None and HALF_MADE[moment](line.session), moment)  # type: ignore[misc]
             kill([line], before)
-        restart([line])
+            time.sleep(2 * WIRE_DELAY_MS / 1000)  # what we said is still on its way
+            stage.station.tap.take()
+        restart(stage.lines.values())
     recovered(lines)
     for line in calling:
         until(lambda line=line: whole(line) or free(line), f"nothing half-made at {line.name}", 60)  # type: ignore[misc]
