@@ -21,7 +21,6 @@ from holdfast.wire.codes import Msg
 from holdfast.wire.header import is_control, parse_control
 from holdfast.wire.messages import encode
 
-
 WINDOW = 64
 """More at once than peers ask for: what arrives in order is taken in order, and switching processes costs the time."""
 
