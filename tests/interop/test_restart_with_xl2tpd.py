@@ -60,10 +60,14 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage
 
 @pytest.fixture
 def lines(stages: dict[str, Stage]) -> list[Line]:
-    """All lines, connected."""
+    """All lines, connected. What a test that failed has left behind is cleared away first."""
     lines = [line for stage in stages.values() for line in stage.lines.values()]
     for station in stations(lines):
         station.revive()
+    for line in lines:
+        if line.ready() is None and line.daemon.calls:
+            line.node.control.clear_tunnel(line.tunnel.id)
+            line.released()
     connect(lines)
     return lines
 

@@ -160,7 +160,10 @@ class Xl2tpd:
     @property
     def calls(self) -> int:
         """How many calls it has, half-open ones included."""
-        return sum(int(calls) for calls in _CALLS.findall(self._control_says("available").stdout))
+        said = self._control_says("available").stderr
+        if "AVAILABLE tunnels count" not in said:
+            raise PeerFailed(f"xl2tpd does not tell its calls: {said}")
+        return sum(int(calls) for calls in _CALLS.findall(said))
 
     def _command(self, word: str, what: str = _LINE) -> bool:
         return self._control_says(word, what).returncode == 0
@@ -168,8 +171,8 @@ class Xl2tpd:
     def _control_says(self, word: str, what: str = _LINE) -> "subprocess.CompletedProcess[str]":
         with entered(self._namespace):
             return subprocess.run(
-                ["xl2tpd-control", "-c", str(self._control), word, what],
-                stdout=subprocess.PIPE,
+                ["xl2tpd-control", "-d", "-c", str(self._control), word, what],
+                capture_output=True,
                 text=True,
                 check=False,
                 timeout=30,
