@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from daemon.hosts import LAC, LNS, Host, Network, lac_config
+from holdfast.core import seq
 from holdfast.core.auth import CHAP
 from holdfast.core.clock import Instant
 from holdfast.core.ids import RandomBytes
@@ -12,8 +13,9 @@ from holdfast.daemon.effects import Address, Effect, Persist, Send, Want
 from holdfast.ppp import effects as links
 from holdfast.ppp.config import LinkConfig
 from holdfast.ppp.link import Link
+from holdfast.protocol import effects as protocol_effects
 from holdfast.records import PppRecord, SessionRecord, TunnelRecord, session_key, split_key
-from holdfast.wire.header import data_header
+from holdfast.wire.header import data_header, parse_control
 
 WHO = {"lns": (LNS,), "lac": (LAC,), "both": (LNS, LAC)}
 
@@ -534,3 +536,21 @@ def test_the_numbers_of_a_tunnel_are_recorded_within_a_second() -> None:
         (record,) = host.tunnels.values()
         channel = host.node.endpoint.tunnels[record.local_id].channel
         assert (record.acked, record.nr) == (channel.acked, channel.nr)
+
+
+def test_the_numbers_ride_in_the_commit_that_forgets_a_session() -> None:
+    none = "[failover]\nadvertise = false"
+    network = Network(sessions=3, tunnels=1, lns_extra=none, lac_extra=none)
+    network.up()
+    network.run(2)
+    lac, lns = network.lac, network.lns
+    key, record = next(iter(lns.sessions.items()))
+    (peer_tunnel,) = lac.tunnels
+    (cdn,) = (
+        effect.data
+        for effect in lac.node.endpoint.close_session(peer_tunnel, record.peer_id, network.now)
+        if isinstance(effect, protocol_effects.Send)
+    )
+    network.carry(lns, lns.node.control(cdn, lac.address, network.now))
+    assert key not in lns.sessions
+    assert lns.tunnels[record.tunnel_id].nr == seq.succ(parse_control(cdn).ns)

@@ -348,7 +348,9 @@ class Node:
             if line.wanted:
                 out.append(Unwant(key, key))
             if line.saved:
-                out.append(Persist(key, (ForgetSession(key),)))
+                tunnel = self.endpoint.tunnels.get(down.tunnel_id)
+                numbers = self._numbers(tunnel) if tunnel is not None and tunnel.recorded else ()
+                out.append(Persist(key, (ForgetSession(key), *numbers)))
             if line.address and not line.subscriber:
                 out.append(Release(key, line.pool, line.address))
         out.append(Log("session.down", fields))
