@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test test-interop test-interop-full lint unit docs bench compiled clean
+.PHONY: demo test soak test-interop test-interop-full lint unit docs bench compiled clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml requirements.lock scripts/setup
@@ -34,6 +34,14 @@ test-interop-full: INTEROP := --limit 5400
 test-interop test-interop-full: compiled
 	@./scripts/setup-interop
 	@./scripts/interop $(INTEROP)
+
+# Thousands of simulated histories: half an hour on one core. `make soak SEEDS=200 START=5000` for fewer, elsewhere.
+SEEDS := 3000
+START := 0
+soak: compiled
+	$(PY) -m holdfast.lab.sim --seeds $(SEEDS) --start $(START)
+	$(PY) -m holdfast.lab.sim --nodes --seeds $(SEEDS) --start $(START)
+	$(PY) -m holdfast.lab.sim --peers --walk --seeds $(SEEDS) --start $(START)
 
 docs: $(STAMP)
 	$(PY) -m holdfast.lab.gendocs

@@ -113,6 +113,24 @@ def test_a_late_answer_does_not_put_us_in_step() -> None:
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 4
 
 
+def test_a_tunnel_whose_scccn_never_left_is_ended_and_may_be_opened_again() -> None:
+    """It is recorded before its SCCCN is sent. The peer waits for that, and would take a HELLO in its place."""
+    pair = Pair(lns_failover=NONE, lac_failover=NONE)
+    assert pair.lac.peer is not None
+    pair.lose = lambda data, to: to == LNS_ADDRESS and len(data) > 12 and decode(data[12:]).type == Msg.SCCCN
+    pair.connect()
+    pair.crash(pair.lac)
+    pair.lose = lambda data, to: False
+    pair.restart(pair.lac)
+    pair.run(1)
+    assert not pair.lac.tunnels
+    assert [n.cause for n in pair.lac.news if isinstance(n, TunnelDown)] == [Cause.NOT_RECOVERABLE]
+    pair.run(35)
+    assert not pair.lns.endpoint.tunnels
+    pair.call(pair.connect(), 2)
+    assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 2
+
+
 def test_a_retransmission_counts_though_its_nr_is_that_of_its_first_time() -> None:
     """xl2tpd never renews an Nr. What it repeats is not acknowledged with what came later."""
     state = resync.begin(10, 7, 0)

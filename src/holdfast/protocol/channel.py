@@ -58,6 +58,7 @@ class ControlChannel:
         "careful",
         "cwnd",
         "held",
+        "keeps",
         "nr",
         "ns",
         "out",
@@ -93,6 +94,7 @@ class ControlChannel:
         self._in_flight = 0
         self._filler = b""
         self._early: dict[int, tuple[int, bytes]] = {}
+        self.keeps = self._settings.receive_window
         self._ack_due = False
         self._stale_ack_at: Instant = 0
         self.retransmit_at: Instant | None = None
@@ -189,7 +191,7 @@ class ControlChannel:
         if ahead >= seq.HALF:
             self._acknowledge_duplicate(seq.MODULUS - ahead, now)
             return Outcome.DUPLICATE
-        if ahead < self._settings.receive_window and now >= self._no_queue_until:
+        if ahead < self.keeps and now >= self._no_queue_until:
             self._early[ns] = (session_id, body)
         self._ack_due = True
         return Outcome.EARLY

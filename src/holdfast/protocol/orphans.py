@@ -4,8 +4,9 @@ RFC 4951 finds them by FSQ. A peer that lacks it names them itself, with a messa
 does not exist here, and is answered with a CDN: our lost id in its Assigned Session ID, the peer's own in the header
 if the message tells it, else 0 (RFC 2661 4.4.4).
 
-Invariants: only on a tunnel that was resynchronised silently and may speak; never for a session that exists, nor for
-one that this process has ended itself; each lost id once, since a CDN is delivered; within the limits of `pace`.
+Invariants: only on a tunnel that is or was resynchronised silently (until it may speak, the CDN waits); never for a
+session that exists, nor for one that this process has ended itself; each lost id once, since a CDN is delivered;
+within the limits of `pace`.
 """
 
 from holdfast.core.clock import Instant
@@ -28,7 +29,7 @@ def named(ctx: Context, tunnel: Tunnel, session_id: int, now: Instant, peer_sess
     orphans = tunnel.orphans
     if orphans is None or not session_id or session_id in tunnel.sessions:
         return
-    if not tunnel.established or tunnel.recovering:
+    if not tunnel.established or tunnel.own_recovery is not None:
         return
     if tunnel.ids.freed_recently(session_id) and session_id not in orphans.before:
         return

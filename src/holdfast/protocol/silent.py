@@ -15,6 +15,12 @@ from holdfast.wire.codes import Msg
 from holdfast.wire.messages import encode
 
 ROLE = "silent"
+
+SCCCN = 1
+"""The number that an SCCCN has."""
+
+KEPT = 64
+"""Messages that are kept until their turn comes while our Nr lags behind: a window begins where the peer's does."""
 PACE = 0
 """Whose deadline the next turn is: no tunnel has this id."""
 
@@ -28,6 +34,7 @@ def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.P
     old.resync = resync.begin(channel.acked, channel.nr, now, patience, ctx.gone_at)
     old.hello_at = None
     channel.held = True
+    channel.keeps = KEPT
     ctx.silent_queue.append((old.local_id, patience))
     ctx.deadlines.set(PACE, ctx.silent_turn_at)
     ctx.count(Counter.RECOVERIES_STARTED)
@@ -78,7 +85,10 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     if state.in_step or state.settle_at is None or now < state.settle_at:
         return False
     channel = old.channel
-    channel.settle(resync.proved_nr(state, channel.nr, channel.lowest_early()), now)
+    early = channel.lowest_early()
+    channel.settle(resync.proved_nr(state, channel.nr, early), now)
+    if early is None and state.lowest is None:
+        channel.send(0, encode(Msg.HELLO), now)  # what was never seen may have been a StopCCN
     state.in_step, state.settle_at = True, None
     _finish(ctx, old)
     return True
@@ -93,12 +103,19 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
     state = old.resync
     assert state is not None
     verdict = resync.hear(state, ns, nr, old.channel.nr, is_zlb=not body, now=now)
-    if verdict is resync.Verdict.TRY:
+    if verdict is resync.Verdict.TRY and _half_open(old, nr):
+        old.channel.resume(nr)
+        ctx.count(Counter.RECOVERIES_FAILED)
+        text = "our SCCCN never left"
+        ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.FAILED, text))
+        closing.stop(ctx, old, Cause.NOT_RECOVERABLE, now, text=text)
+    elif verdict is resync.Verdict.TRY:
+        if old.orphans is None:
+            orphans.look_out(old)
         old.channel.try_out(nr, encode(Msg.HELLO), now)
     elif verdict is resync.Verdict.PROVED:
         old.channel.held = False
         old.hello_at = ctx.next_hello(now)
-        orphans.look_out(old)
         ctx.count(Counter.RECOVERIES_DONE)
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.CONFIRMED))
         calls.request_waiting(ctx, old, now)
@@ -109,9 +126,15 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
     return True
 
 
+def _half_open(old: Tunnel, nr: int) -> bool:
+    """Whether the peer still waits for our SCCCN: that is sent after the tunnel is recorded, and cannot be made anew."""
+    return old.initiator and nr == SCCCN and not old.by_peer
+
+
 def _finish(ctx: Context, old: Tunnel) -> None:
     """Both sides are proved: ours by the HELLO, our Nr by the peer's ZLB, by its next message, or by time."""
     state = old.resync
     if state is not None and state.in_step and state.phase is resync.Phase.SETTLING:
         old.resync = None
+        old.channel.keeps = ctx.settings.channel.receive_window
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))

@@ -1,13 +1,19 @@
-"""`python -m holdfast.lab.sim --seeds N --start S [--nodes]`: run N histories, print those that end badly.
+"""`python -m holdfast.lab.sim --seeds N --start S [--nodes | --peers …]`: run N histories, print those that end badly.
 
-With `--nodes` each host is a whole node (PPP, subscribers, AAA, journal), else its control protocol alone.
+With `--nodes` each host is a whole node (PPP, subscribers, AAA, journal), else its control protocol alone. With
+`--peers` it stands in front of other people's daemons, those that are named or all; `--walk` then crashes it at every
+boundary of one life as well, with every outage and every act of the peer.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from holdfast.lab.sim.node_world import simulate_nodes
-from holdfast.lab.sim.world import simulate
+from holdfast.lab.sim.peer_sweep import crashes
+from holdfast.lab.sim.peer_world import simulate_peer
+from holdfast.lab.sim.peers import DAEMONS
+from holdfast.lab.sim.world import Verdict, simulate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,24 +26,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many histories to run")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--nodes", action="store_true", help="simulate whole nodes, with PPP and subscribers")
+    parser.add_argument("--peers", nargs="*", choices=DAEMONS, help="simulate peers that are not holdfast")
+    parser.add_argument("--walk", action="store_true", help="with --peers: a crash at every boundary, too")
     options = parser.parse_args(arguments)
-    run = simulate_nodes if options.nodes else simulate
-    bad = crashes = survivors = failed = 0
-    for seed in range(options.start, options.start + options.seeds):
-        verdict = run(seed)
-        crashes += verdict.crashes
+    bad = count = crashed = survivors = failed = 0
+    for name, verdict in histories(options):
+        count += 1
+        crashed += verdict.crashes
         survivors += verdict.survivors
         failed += verdict.failed_recoveries
         if verdict.problems:
             bad += 1
-            print(f"seed {seed}: {verdict.weather}")
+            print(f"{name}: {verdict.weather}")
             for problem in verdict.problems:
                 print(f"  {problem}")
     print(
-        f"{options.seeds} histories, {crashes} crashes, {survivors} sessions survived one,"
+        f"{count} histories, {crashed} crashes, {survivors} sessions survived one,"
         f" {failed} recoveries given up, {bad} histories ended badly"
     )
     return 1 if bad else 0
+
+
+def histories(options: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
+    """Every history that was asked for, with its name."""
+    seeds = range(options.start, options.start + options.seeds)
+    if options.peers is None:
+        run = simulate_nodes if options.nodes else simulate
+        for seed in seeds:
+            yield f"seed {seed}", run(seed)
+        return
+    for daemon in options.peers or DAEMONS:
+        if options.walk:
+            for place, verdict in crashes(daemon, every=True):
+                yield f"{daemon}, {place}", verdict
+        for seed in seeds:
+            yield f"{daemon}, seed {seed}", simulate_peer(daemon, seed)
 
 
 if __name__ == "__main__":

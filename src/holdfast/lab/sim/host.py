@@ -147,6 +147,8 @@ class MachineHost:
         self.side, self.address = side, address
         self.disk = Disk()
         self.effects_until_crash: int | None = None
+        self.effects = 0
+        """Effects that have been carried out."""
         self.on_crash: Callable[[], None] = lambda: None
         self._machine: Machine | None = None
         self._cleared: set[Pairing] = set()
@@ -242,6 +244,7 @@ class MachineHost:
                 self.crash()
                 return
             self.effects_until_crash -= 1
+        self.effects += 1
         if isinstance(effect, Send):
             self._send(effect.data, effect.to)
         elif isinstance(effect, Persist):

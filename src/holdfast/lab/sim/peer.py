@@ -1,0 +1,336 @@
+"""Somebody else's L2TP daemon, as far as control messages go: what the four that were measured have in common.
+
+It shares no code with `protocol`, so that the two cannot be wrong in the same way. How a daemon differs, its defects
+included, is in `peers`. Invariant: `sent` holds what the daemon believes unacknowledged, in order.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import ClassVar, Final, TypeAlias
+
+from holdfast.core.clock import SECOND, Instant
+from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
+from holdfast.lab.sim.peer_wire import Attr, Heard, Kind, avp, header, message, read, response, u16, u32
+from holdfast.records import Side
+
+SECONDS: TypeAlias = tuple[int, ...]
+
+OUR_WINDOW: Final = 16
+"""The Receive Window Size that we advertise."""
+
+
+class Peer:
+    """One daemon in one role, with any number of tunnels to us."""
+
+    name: ClassVar[str]
+    intervals: ClassVar[SECONDS]
+    """Seconds between the sends of a message; after the last it is given up."""
+
+    says_goodbye: ClassVar[bool] = False
+    """Whether a tunnel that is given up ends with StopCCN."""
+
+    hello_s: ClassVar[int] = 60
+    window: ClassVar[int | None] = None
+    retransmits: ClassVar[str] = "oldest"
+    """What goes out again when an acknowledgement is missing: "each" by its own timer, the "oldest", or "all"."""
+
+    current_nr: ClassVar[bool] = True
+    """Whether a retransmission carries the Nr of now, or that of its first send."""
+
+    def __init__(self, side: Side, random: Random, secret: bytes, transmit: Callable[[bytes], None]) -> None:
+        self.side = side
+        self.tunnels: dict[int, Tunnel] = {}
+        self.defects: list[str] = []
+        """Its own faults that were brought out: what no message of ours may do."""
+        self.dead = False
+        self.on_acknowledged: Callable[[Tunnel, Sent], None] = lambda tunnel, sent: None
+        self.on_given_up: Callable[[Tunnel, Sent], None] = lambda tunnel, sent: None
+        self.on_expired: Callable[[Tunnel, Call], None] = lambda tunnel, call: None
+        self.on_wedged: Callable[[Tunnel, Heard], None] = lambda tunnel, heard: None
+        self._random, self._secret, self._transmit = random, secret, transmit
+
+    # What its operator and its subscribers do.
+
+    def open(self, now: Instant) -> Tunnel:
+        """As LAC: a new tunnel."""
+        tunnel = Tunnel(self._id(self.tunnels))
+        self.tunnels[tunnel.local] = tunnel
+        self._send(tunnel, Kind.SCCRQ, now, *self._about(tunnel))
+        return tunnel
+
+    def dial(self, tunnel: Tunnel, now: Instant) -> Call:
+        """As LAC: a call in a tunnel that is up."""
+        call = Call(self._id(tunnel.calls), 0, now + CALL_SETUP)
+        tunnel.calls[call.local] = call
+        avps = u16(Attr.SESSION_ID, call.local), u32(Attr.CALL_SERIAL, call.local)
+        self._send(tunnel, Kind.ICRQ, now, *avps, call=call)
+        return call
+
+    def hang_up(self, tunnel: Tunnel, call: Call, now: Instant, result: int = 3) -> None:
+        """End a call with CDN."""
+        del tunnel.calls[call.local]
+        avps = u16(Attr.RESULT_CODE, result), u16(Attr.SESSION_ID, call.local)
+        self._send(tunnel, Kind.CDN, now, *avps, session=call.remote, call=call)
+
+    def hello(self, tunnel: Tunnel, now: Instant) -> None:
+        """Ask for a sign of life."""
+        self._send(tunnel, Kind.HELLO, now)
+
+    def stop(self, tunnel: Tunnel, now: Instant, result: bytes = b"\0\1", why: str = "as told") -> None:
+        """End a tunnel with StopCCN."""
+        if tunnel.closing or tunnel.ended:
+            return
+        tunnel.closing = True
+        tunnel.up = False
+        tunnel.hello_at = None
+        tunnel.calls.clear()
+        tunnel.ended = why
+        tunnel.waiting.clear()
+        avps = avp(Attr.RESULT_CODE, result), u16(Attr.TUNNEL_ID, tunnel.local)
+        self._send(tunnel, Kind.STOPCCN, now, *avps)
+
+    def established(self) -> list[Tunnel]:
+        """The tunnels that are up."""
+        return [t for t in self.tunnels.values() if t.up]
+
+    # Time.
+
+    def deadline(self) -> Instant | None:
+        """When `timer` wants to be called."""
+        dues = [due for t in self.tunnels.values() for due in self._dues(t)]
+        return min(dues, default=None) if not self.dead else None
+
+    def _dues(self, tunnel: Tunnel) -> list[Instant]:
+        timed = tunnel.sent if self.retransmits == "each" else tunnel.sent[:1]
+        dues = [sent.due for sent in timed]
+        dues += [at for at in (tunnel.hello_at, tunnel.ack_at) if at is not None]
+        dues += [call.expires for call in tunnel.calls.values() if not call.up]
+        return dues
+
+    def timer(self, now: Instant) -> None:
+        """Retransmissions, HELLOs, calls that were never completed."""
+        for tunnel in list(self.tunnels.values()):
+            for sent in list(tunnel.sent if self.retransmits == "each" else tunnel.sent[:1]):
+                if sent.due <= now and sent in tunnel.sent:
+                    self._retransmit(tunnel, sent, now)
+            if tunnel.hello_at is not None and tunnel.hello_at <= now:
+                tunnel.hello_at = now + self.hello_s * SECOND
+                self.hello(tunnel, now)
+            if tunnel.ack_at is not None and tunnel.ack_at <= now:
+                self._zlb(tunnel)
+            for call in list(tunnel.calls.values()):
+                if not call.up and call.expires <= now:
+                    self.on_expired(tunnel, call)
+                    self.hang_up(tunnel, call, now)
+
+    def _retransmit(self, tunnel: Tunnel, sent: Sent, now: Instant) -> None:
+        if sent.sends >= len(self.intervals):
+            self._give_up(tunnel, sent, now)
+            return
+        self._put(tunnel, sent)
+        sent.due = now + self.intervals[sent.sends - 1] * SECOND
+        if self.retransmits == "all":
+            for other in tunnel.sent[1:]:
+                self._put(tunnel, other)
+
+    def _give_up(self, tunnel: Tunnel, sent: Sent, now: Instant) -> None:
+        if tunnel.closing or not tunnel.up:
+            self._remove(tunnel, "nobody answered")
+            return
+        self.on_given_up(tunnel, sent)
+        why = f"{sent.kind.name} was not acknowledged"
+        if self.says_goodbye:
+            self.stop(tunnel, now, b"\0\1\0\0Timeout", why)
+        else:
+            self._remove(tunnel, why)
+
+    def _remove(self, tunnel: Tunnel, why: str) -> None:
+        tunnel.ended = tunnel.ended or why
+        tunnel.up = False
+        tunnel.calls.clear()
+        self.tunnels.pop(tunnel.local, None)
+
+    # Receiving.
+
+    def receive(self, data: bytes, now: Instant) -> None:
+        """A datagram of ours."""
+        if self.dead:
+            return
+        heard = read(data)
+        tunnel = self.tunnels.get(heard.tunnel) if heard.tunnel else self._first_contact(heard, now)
+        if tunnel is None or not self.understands(tunnel, heard, now):
+            return
+        self.arrive(tunnel, heard, now)
+        if tunnel.owes and tunnel.local in self.tunnels:
+            self.acknowledge(tunnel, now)
+
+    def understands(self, tunnel: Tunnel, heard: Heard, now: Instant) -> bool:
+        """What the daemon thinks of a message's form before it looks at its numbers."""
+        return True
+
+    def arrive(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
+        """Reliable delivery, each daemon in its own way."""
+        raise NotImplementedError
+
+    def acknowledge(self, tunnel: Tunnel, now: Instant) -> None:
+        """An acknowledgement is owed."""
+        self._zlb(tunnel)
+
+    def unknown(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
+        """A message type that it does not know."""
+        self.defects.append(f"{self.name} was sent message type {heard.kind}")
+
+    def acknowledged(self, tunnel: Tunnel, nr: int, now: Instant) -> None:
+        """Everything before `nr` has arrived."""
+        progress = False
+        while tunnel.sent and 0 < (nr - tunnel.sent[0].ns) % NUMBERS < NUMBERS // 2:
+            sent = tunnel.sent.pop(0)
+            progress = True
+            self.on_acknowledged(tunnel, sent)
+            if sent.kind is Kind.STOPCCN:
+                self._remove(tunnel, tunnel.ended)
+                return
+        if progress and tunnel.sent and self.retransmits != "each":
+            oldest = tunnel.sent[0]
+            oldest.sends, oldest.due = 1, now + self.intervals[0] * SECOND
+        self._admit(tunnel, now)
+
+    def execute(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
+        """A message in its turn."""
+        tunnel.nr = (tunnel.nr + 1) % NUMBERS
+        tunnel.owes = True
+        if tunnel.closing and heard.kind != Kind.STOPCCN:
+            return
+        match heard.kind:
+            case Kind.SCCRQ:
+                self._send(tunnel, Kind.SCCRP, now, *self._about(tunnel), *self._response(Kind.SCCRP, heard))
+            case Kind.SCCRP if not tunnel.up:
+                tunnel.remote = heard.number(Attr.TUNNEL_ID)
+                self._verify(tunnel, heard)
+                self._up(tunnel, now)
+                self._send(tunnel, Kind.SCCCN, now, *self._response(Kind.SCCCN, heard))
+            case Kind.SCCCN:
+                self._verify(tunnel, heard)
+                self._up(tunnel, now)
+            case Kind.STOPCCN:
+                self._zlb(tunnel)
+                self._remove(tunnel, f"StopCCN {heard.value(Attr.RESULT_CODE).hex()} from us")
+            case Kind.ICRQ if tunnel.up:
+                self._on_icrq(tunnel, heard, now)
+            case Kind.ICRP if call := tunnel.calls.get(heard.session):
+                call.remote = heard.number(Attr.SESSION_ID)
+                call.up = True
+                avps = u32(Attr.TX_SPEED, 1000), u32(Attr.FRAMING_TYPE, 3)
+                self._send(tunnel, Kind.ICCN, now, *avps, session=call.remote, call=call)
+            case Kind.ICCN if call := tunnel.calls.get(heard.session):
+                call.up = True
+            case Kind.CDN:
+                self._on_cdn(tunnel, heard)
+            case Kind.HELLO | Kind.SCCRP | Kind.ICRQ | Kind.ICRP | Kind.ICCN:
+                pass
+            case _:
+                self.unknown(tunnel, heard, now)
+
+    def _on_icrq(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
+        call = Call(self._id(tunnel.calls), heard.number(Attr.SESSION_ID), now + CALL_SETUP)
+        tunnel.calls[call.local] = call
+        self._send(tunnel, Kind.ICRP, now, u16(Attr.SESSION_ID, call.local), session=call.remote, call=call)
+
+    def _on_cdn(self, tunnel: Tunnel, heard: Heard) -> None:
+        """A header that names no session leaves it to the attribute, which has our id."""
+        remote = heard.number(Attr.SESSION_ID)
+        found = tunnel.calls.get(heard.session)
+        if not heard.session:
+            found = next((call for call in tunnel.calls.values() if call.remote == remote), None)
+        if found is not None:
+            del tunnel.calls[found.local]
+
+    def _up(self, tunnel: Tunnel, now: Instant) -> None:
+        tunnel.up = True
+        if self.hello_s:
+            tunnel.hello_at = now + self.hello_s * SECOND
+
+    def _first_contact(self, heard: Heard, now: Instant) -> Tunnel | None:
+        """An SCCRQ opens a tunnel, the same one if it is repeated."""
+        remote = heard.number(Attr.TUNNEL_ID)
+        for tunnel in self.tunnels.values():
+            if tunnel.remote == remote and not tunnel.ended:
+                return tunnel
+        if heard.kind != Kind.SCCRQ or self.side is not Side.LNS:
+            return None
+        tunnel = Tunnel(self._id(self.tunnels))
+        tunnel.remote = remote
+        self.tunnels[tunnel.local] = tunnel
+        return tunnel
+
+    # Sending.
+
+    def _about(self, tunnel: Tunnel) -> list[bytes]:
+        avps = [
+            u16(Attr.PROTOCOL_VERSION, 0x0100),
+            u32(Attr.FRAMING_CAPABILITIES, 3),
+            u32(Attr.BEARER_CAPABILITIES, 0),
+            avp(Attr.HOST_NAME, self.name.encode()),
+            u16(Attr.TUNNEL_ID, tunnel.local),
+        ]
+        if self.window is not None:
+            avps.append(u16(Attr.WINDOW, self.window))
+        if self._secret:
+            tunnel.challenge = self._random.randbytes(16)
+            avps.append(avp(Attr.CHALLENGE, tunnel.challenge))
+        return avps
+
+    def _response(self, kind: Kind, heard: Heard) -> list[bytes]:
+        challenge = heard.value(Attr.CHALLENGE)
+        return [response(kind, self._secret, challenge)] if challenge else []
+
+    def _verify(self, tunnel: Tunnel, heard: Heard) -> None:
+        if tunnel.challenge:
+            expected = response(Kind(heard.kind), self._secret, tunnel.challenge)[6:]
+            if heard.value(Attr.RESPONSE) != expected:
+                self.defects.append(f"{self.name} was given a wrong response")
+
+    def _send(
+        self,
+        tunnel: Tunnel,
+        kind: Kind,
+        now: Instant,
+        *avps: bytes,
+        session: int = 0,
+        call: Call | None = None,
+    ) -> None:
+        sent = Sent(session, kind, message(kind, *avps), call)
+        if call is not None and kind is not Kind.CDN:
+            call.asked = sent
+        tunnel.waiting.append(sent)
+        self._admit(tunnel, now)
+
+    def _admit(self, tunnel: Tunnel, now: Instant) -> None:
+        """Send what our window has room for."""
+        while tunnel.waiting and len(tunnel.sent) < OUR_WINDOW:
+            sent = tunnel.waiting.pop(0)
+            sent.ns, sent.nr = tunnel.ns, tunnel.nr
+            tunnel.ns = (tunnel.ns + 1) % NUMBERS
+            tunnel.sent.append(sent)
+            self._put(tunnel, sent)
+            sent.first, sent.due = now, now + self.intervals[0] * SECOND
+
+    def _put(self, tunnel: Tunnel, sent: Sent) -> None:
+        if sent is tunnel.sent[0] or self.retransmits == "each" or not sent.sends:
+            sent.sends += 1
+        if self.current_nr:
+            sent.nr = tunnel.nr
+        if sent.nr == tunnel.nr:
+            tunnel.owes = False
+            tunnel.ack_at = None
+        self._transmit(header(tunnel.remote, sent.session, sent.ns, sent.nr, sent.body))
+
+    def _zlb(self, tunnel: Tunnel) -> None:
+        tunnel.owes = False
+        tunnel.ack_at = None
+        self._transmit(header(tunnel.remote, 0, tunnel.ns, tunnel.nr, b""))
+
+    def _id(self, taken: dict[int, Tunnel] | dict[int, Call]) -> int:
+        while (drawn := self._random.randrange(1, NUMBERS)) in taken:
+            pass
+        return drawn
