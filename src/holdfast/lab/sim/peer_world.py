@@ -18,6 +18,7 @@ from holdfast.lab.sim.peer_wire import Heard, Kind, read
 from holdfast.lab.sim.peers import DAEMONS, ROLES
 from holdfast.lab.sim.world import ADDRESSES, HARSH, OPPOSITE, Verdict, Weather, World
 from holdfast.protocol.effects import Address
+from holdfast.protocol.resync import PATIENCE, RETRANSMISSION_CAP
 from holdfast.records import Side
 
 BEGINNING: Duration = 4 * SECOND
@@ -34,7 +35,10 @@ DOWNTIMES: Final = tuple(t * 100 * MILLISECOND for t in (1, 20, 50, 200))
 
 
 LAST_REPEAT: Duration = 14 * SECOND
-"""What a peer said in a longer outage than this may be acknowledged unseen: it may have said it for the last time."""
+"""What a peer said in a longer outage than this may be acknowledged unseen: it may have said it for the last time.
+
+So may be what it says in the first seconds after it, and whatever we still miss when its patience is nearly over.
+"""
 
 
 class PeerWorld(World):
@@ -52,8 +56,9 @@ class PeerWorld(World):
         self.found: list[str] = []
         self.epoch = 0
         self._started: Instant = 0
+        self._started_before: Instant = 0
         self._died: Instant | None = None
-        self._after_long: Instant = 0
+        self._unseen_until: Instant = 0
         self._came: dict[tuple[int, int, bytes], tuple[int, int]] = {}
         self._first: dict[tuple[int, int, bytes], int] = {}
         self._missed: dict[int, int] = {}
@@ -83,11 +88,11 @@ class PeerWorld(World):
 
     def _machine(self, side: Side, address: Address, peer: Address, random: Random) -> Machine:
         self.epoch += 1
-        self._started = self.now
+        self._started, self._started_before = self.now, self._started
         self.machine = SilentMachine(side, address, peer, self.secret, random)
         if self._died is not None:
             if self.now - self._died > LAST_REPEAT:
-                self._after_long = self.now
+                self._unseen_until = self.now + RETRANSMISSION_CAP
             self.machine.away = self.now - self._died + random.randrange(SECOND)
         return self.machine
 
@@ -130,7 +135,9 @@ class PeerWorld(World):
     def _acknowledged(self, tunnel: Tunnel, sent: Sent) -> None:
         life, _ = self._arrival(tunnel, sent)
         missed = self._missed.get(tunnel.remote) == self.epoch
-        repeats = sent.first > self._after_long
+        repeats = (
+            sent.first > self._unseen_until and self.now - (self._died or self.now) < PATIENCE - 3 * SECOND
+        )
         if not life and repeats and not missed and not tunnel.closing:
             self._note(f"{sent.kind.name} {sent.ns} was acknowledged and never came")
         if life != self.epoch or not self.ours.running:
@@ -154,6 +161,8 @@ class PeerWorld(World):
         heard = life == self.epoch and ours is not None
         if heard and ours is not None and ours.resync is not None and self._daemon == "go-l2tp":
             heard = False  # 7 s are not enough to find out whether it misses an acknowledgement of before
+        if sent.first < self._started_before:
+            heard = False  # it has waited through two outages
         if heard and lost == self._lost and not tunnel.wedged:
             self._note(f"{sent.kind.name} {sent.ns} came and was not acknowledged")
         self._forgiven.add(tunnel.local)
@@ -163,7 +172,8 @@ class PeerWorld(World):
         if call.asked is None or tunnel.wedged or self.weather.loss > HARSH or self.weather.crowded:
             return
         key = self._key(tunnel, call.asked)
-        if self._first.get(key) == self.epoch and call.expires - CALL_SETUP > self._started:
+        gone = not self.ours.running or tunnel.remote not in self.machine.endpoint.tunnels
+        if not gone and self._first.get(key) == self.epoch and call.expires - CALL_SETUP > self._started:
             self._note(f"{call.asked.kind.name} came and was never answered")
 
     def _wedged(self, tunnel: Tunnel, heard: Heard) -> None:
