@@ -4,18 +4,23 @@ Every one asserts that it really happened: the process was killed, the peer's me
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from holdfast.daemon.views import SessionView
 from holdfast.lab import stand_in
+from holdfast.lab.topology import slow_wire
+from holdfast.records import session_key
 from holdfast.wire.codes import Msg
 from interop.lines import Line
 from interop.outage import (
+    Before,
     connect,
     ended,
     expect_clear_and_call,
     expect_unnoticed,
+    hang_up,
     kill,
     observe,
     outage,
@@ -24,7 +29,7 @@ from interop.outage import (
     stations,
     until_said,
 )
-from interop.rig import until
+from interop.rig import RECOVERY_S, Station, until
 
 WRAPPING = 70_000
 """More control messages than there are sequence numbers."""
@@ -106,6 +111,24 @@ def cdn(lines: Sequence[Line], seconds: float) -> None:
         b.line.expect_traffic()
 
 
+def icrq(calling: Sequence[Line], quiet: Sequence[Line], seconds: float) -> None:
+    """Further subscribers of the peers call in the outage: they are connected afterwards."""
+    before = observe(quiet)
+    kill(quiet, before)
+    for line in calling:
+        line.call()
+    until_said(calling, Msg.ICRQ)
+    time.sleep(seconds)
+    restart(quiet)
+    recovered(quiet)
+    for line in calling:
+        line.connected()
+        line.expect_traffic()
+    expect_unnoticed(before)
+    hang_up(calling)
+    expect_clear_and_call(quiet)
+
+
 def stopccn(lines: Sequence[Line], seconds: float) -> None:
     """Every peer ends its tunnel in the outage: so do we, and the next calls come up in new ones."""
     before = observe(lines)
@@ -123,6 +146,77 @@ def stopccn(lines: Sequence[Line], seconds: float) -> None:
     for b in before:
         assert b.line.tunnel.id != b.tunnel.id
         b.line.expect_traffic()
+
+
+HALF_MADE: Mapping[str, Callable[[SessionView], bool]] = {
+    "call": lambda session: session.state in ("wait-connect", "wait-reply"),
+    "lcp": lambda session: session.state == "established" and session.ppp_state == "establish",
+    "authentication": lambda session: session.ppp_state == "authenticate",
+    "ipcp": lambda session: session.ppp_state == "network",
+}
+"""How far a call has come when we are killed, as our own list of sessions tells."""
+
+SLOWLY_MS = 200
+
+
+def during_set_up(calling: Sequence[Line], quiet: Sequence[Line], moment: str) -> None:
+    """Killed with calls half-made: a minute later they are nowhere, or whole; the others are untouched."""
+    before = observe(quiet)
+    kill_half_made(calling, before, moment)
+    restart(quiet)
+    recovered(quiet)
+    for line in calling:
+        _until_decided(line)
+    expect_unnoticed(before)
+    connect(calling)
+    for line in calling:
+        line.expect_pings()
+    hang_up(calling)
+    expect_clear_and_call(quiet)
+
+
+def kill_half_made(calling: Sequence[Line], before: Sequence[Before], moment: str) -> None:
+    """Place calls slowly, and kill each node when one of its calls has come as far as that."""
+    with ExitStack() as slowly:
+        for net in {line.net for line in calling}:
+            slowly.enter_context(slow_wire(net, SLOWLY_MS))
+        for station in stations(calling):
+            there = [line for line in calling if line.station is station]
+            for line in there:
+                line.call()
+            _until_half_made(there, moment)
+            _kill_among(station, before, there)
+
+
+def _until_half_made(lines: Sequence[Line], moment: str) -> None:
+    until(lambda: any(map(HALF_MADE[moment], _half_made(lines))), moment)
+
+
+def _half_made(lines: Sequence[Line]) -> list[SessionView]:
+    return [session for line in lines if (session := line.session) is not None]
+
+
+def _kill_among(station: Station, before: Sequence[Before], calling: Sequence[Line]) -> None:
+    """Kill while some calls are being made: what was established before is on record."""
+    established = {b.session.key for b in before if b.line.station is station}
+    made = {session.key for session in _half_made(calling)}
+    recorded = {session_key(r.tunnel_id, r.local_id) for r in station.kill().sessions}
+    assert established <= recorded <= established | made
+    assert made - recorded, "every call was made already"
+
+
+def _until_decided(line: Line) -> None:
+    until(lambda: whole(line) or nowhere(line), f"{line.name} to be whole or nowhere", RECOVERY_S)
+
+
+def whole(line: Line) -> bool:
+    """Whether both ends have the same call."""
+    return line.ready() is not None and line.at_peer is not None
+
+
+def nowhere(line: Line) -> bool:
+    """Whether neither end has a call, not even half of one."""
+    return line.session is None and line.at_peer is None and not line.half_made_at_peer
 
 
 def after_many_messages(lines: Sequence[Line], hellos: int = WRAPPING) -> None:

@@ -64,16 +64,18 @@ AtPeer: TypeAlias = tuple[int, int, int, str]
 class Line(AnyLine):
     """A subscriber between a node of ours and a peer that is another node of ours."""
 
-    def __init__(self, role: str, kind: str, peer: Node, station: Station, net: Topology) -> None:
-        super().__init__(role, kind, station, net)
+    def __init__(
+        self, role: str, kind: str, peer: Node, station: Station, net: Topology, subscriber: str = ""
+    ) -> None:
+        super().__init__(role, kind, station, net, subscriber)
         self.peer = peer
 
     @property
     def session(self) -> SessionView | None:
-        return _session(self.node, self.kind, self.kind)
+        return _session(self.node, self.kind, self.subscriber)
 
     def ready(self, after: int = 0) -> SessionView | None:
-        session, theirs = self.session, _session(self.peer, US, self.kind)
+        session, theirs = self.session, _session(self.peer, US, self.subscriber)
         if session is None or session.key == after or theirs is None:
             return None
         whole = (theirs.peer_id, theirs.address) == (session.id, session.address)
@@ -85,18 +87,17 @@ class Line(AnyLine):
 
     @property
     def at_peer(self) -> AtPeer | None:
-        session = _session(self.peer, US, self.kind)
+        session = _session(self.peer, US, self.subscriber)
         if session is None:
             return None
         return session.key, session.peer_id, session.established_utc_us, session.address
 
     @property
-    def half_open_at_peer(self) -> list[SessionView]:
-        """Calls that the peer has and whose PPP is not up."""
-        return [s for s in self.peer.control.sessions() if not s.address]
+    def half_made_at_peer(self) -> int:
+        return sum(not session.address for session in self.peer.control.sessions())
 
     def peer_ends_call(self, session: SessionView) -> None:
-        theirs = _session(self.peer, US, self.kind)
+        theirs = _session(self.peer, US, self.subscriber)
         assert theirs is not None
         self.peer.control.clear_session(theirs.key)
 
@@ -112,20 +113,21 @@ class LineToOurLns(Line):
     """The peer is the LAC, and runs the subscriber."""
 
     def call(self) -> None:
-        self.peer.control.subscriber(self.kind, "up")
+        self.peer.control.subscriber(self.subscriber, "up")
 
     def end(self) -> None:
-        self.peer.control.subscriber(self.kind, "down")
+        self.peer.control.subscriber(self.subscriber, "down")
 
     @property
     def leave_by(self) -> str:
-        return fixed_address(self.kind)
+        return fixed_address(self.subscriber)
 
 
 def _session(node: Node, peer_name: str, name: str) -> SessionView | None:
+    """A subscriber's session; before PPP knows a user, the call's number tells whose it is."""
+    sessions = node.control.sessions()
     return next(
-        (s for s in node.control.sessions() if s.peer_name == peer_name and name in (s.subscriber, s.user)),
-        None,
+        (s for s in sessions if s.peer_name == peer_name and name in (s.user, s.calling_number)), None
     )
 
 
@@ -140,15 +142,18 @@ def our_lns(make_directory: MakeDirectory) -> Iterator[Stage[LineToOurLns]]:
         )
         tables = f'{_ppp()}[listen]\naddress = "{LNS_ADDRESS}"\n{_peers()}{users}'
         station = at_end.enter_context(running(lab, net, "lns", tables, make_directory("our-lns")))
-        lines: dict[str, LineToOurLns] = {}
+        peers: dict[str, Node] = {}
         for kind in SECRET_OF:
             tables = f"{UNAWARE}{_us(kind, LNS_ADDRESS)}connect = true\n{_subscribers(kind, US)}"
-            peer = _peer(at_end, lab, net, "lac", kind, tables, make_directory)
-            lines[kind] = LineToOurLns("lns", kind, peer, station, net)
+            peers[kind] = _peer(at_end, lab, net, "lac", kind, tables, make_directory)
             for name in (kind, kind + MORE):
                 set_apart(net, fixed_address(name))
                 route_subscriber(net, fixed_address(name), _device(kind))
-        yield Stage(station, lines)
+        yield Stage(
+            station,
+            {k: LineToOurLns("lns", k, peer, station, net) for k, peer in peers.items()},
+            [LineToOurLns("lns", k, peer, station, net, k + MORE) for k, peer in peers.items()],
+        )
 
 
 @contextmanager
@@ -167,7 +172,11 @@ def our_lac(make_directory: MakeDirectory) -> Iterator[Stage[LineFromOurLac]]:
         tables = f'[listen]\naddress = "{LAC_ADDRESS}"\n{_peers("connect = true")}{subscribers}'
         station = at_end.enter_context(running(lab, net, "lac", tables, make_directory("our-lac")))
         route_subscribers(net, TUN)
-        yield Stage(station, {k: LineFromOurLac("lac", k, peer, station, net) for k, peer in peers.items()})
+        yield Stage(
+            station,
+            {k: LineFromOurLac("lac", k, peer, station, net) for k, peer in peers.items()},
+            [LineFromOurLac("lac", k, peer, station, net, k + MORE) for k, peer in peers.items()],
+        )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Lines from our LAC to l2tpns: one without a tunnel secret and with PAP, one with a secret and CHAP, on one node."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from holdfast.daemon.views import SessionView, TunnelView
@@ -23,8 +23,9 @@ from interop.rig import (
     until,
 )
 
-ADDRESSES = {OPEN: "100.64.3.1", GUARDED: "100.64.3.2"}
-"""What RADIUS gives to the subscriber of each line."""
+MORE = {kind: f"{kind}-more" for kind in SECRETS}
+ADDRESSES = {name: f"100.64.3.{n}" for n, name in enumerate((*SECRETS, *MORE.values()), start=1)}
+"""What RADIUS gives to each subscriber."""
 
 INSIDE = {OPEN: "198.51.100.9", GUARDED: "198.51.100.10"}
 AUTHENTICATION = {OPEN: "pap", GUARDED: "chap"}
@@ -35,13 +36,15 @@ RADIUS_SECRET = "between the two of them"
 class Line(LineFromOurLac):
     """Our subscriber and the l2tpns that it calls."""
 
-    def __init__(self, kind: str, daemon: L2tpns, station: Station, net: Topology) -> None:
-        super().__init__("lac", kind, station, net)
+    def __init__(
+        self, kind: str, daemon: L2tpns, station: Station, net: Topology, subscriber: str = ""
+    ) -> None:
+        super().__init__("lac", kind, station, net, subscriber)
         self.daemon = daemon
 
     @property
     def session(self) -> SessionView | None:
-        return next((s for s in self.node.control.sessions() if s.subscriber == self.kind), None)
+        return next((s for s in self.node.control.sessions() if s.calling_number == self.subscriber), None)
 
     def ready(self, after: int = 0) -> SessionView | None:
         session = self.session
@@ -51,16 +54,16 @@ class Line(LineFromOurLac):
 
     @property
     def peer_address(self) -> str:
-        return LNS_ADDRESSES[self.kind]
+        return LNS_ADDRESSES[self.subscriber]
 
     @property
     def at_peer(self) -> Session | None:
-        return next((s for s in self.daemon.sessions() if s.address == ADDRESSES[self.kind]), None)
+        return next((s for s in self.daemon.sessions() if s.address == ADDRESSES[self.subscriber]), None)
 
     @property
-    def half_open_at_peer(self) -> list[Session]:
-        """Calls that l2tpns keeps for a subscriber without an address."""
-        return [s for s in self.daemon.sessions() if s.address == "0.0.0.0" and self.daemon.lives(s.session)]
+    def half_made_at_peer(self) -> int:
+        nowhere = [s.session for s in self.daemon.sessions() if s.address == "0.0.0.0"]
+        return sum(self.daemon.lives(session_id) for session_id in nowhere)
 
     def peer_ends_call(self, session: SessionView) -> None:
         self.daemon.drop_session(session.peer_id)
@@ -70,16 +73,14 @@ class Line(LineFromOurLac):
 
 
 @contextmanager
-def our_lac(make_directory: MakeDirectory, more: Iterable[str] = ()) -> Iterator[Stage[Line]]:
-    """Our LAC with a subscriber for each of two l2tpns, who have called already, and `more`, who call on command.
-
-    Those are known to both, with a kind and a number for a name ("open1").
-    """
-    addresses = {name: f"100.64.4.{n}" for n, name in enumerate(more, start=1)}
-    users = {name: User(PASSWORD, address) for name, address in {**ADDRESSES, **addresses}.items()}
+def our_lac(make_directory: MakeDirectory, silence_s: int = 240) -> Iterator[Stage[Line]]:
+    """Our LAC with subscribers of two l2tpns; the first ones have called already. `silence_s` is l2tpns's."""
+    users = {name: User(PASSWORD, address) for name, address in ADDRESSES.items()}
     with ExitStack() as at_end:
         lab, net = at_end.enter_context(laboratory())
-        at_end.enter_context(closing(RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users)))
+        at_end.enter_context(
+            closing(RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users, make_directory("radius") / "log"))
+        )
         daemons = {
             kind: L2tpns(
                 net.lns,
@@ -91,6 +92,7 @@ def our_lac(make_directory: MakeDirectory, more: Iterable[str] = ()) -> Iterator
                 secret=secret,
                 authentication=AUTHENTICATION[kind],
                 number=number,
+                silence_s=silence_s,
             )
             for number, (kind, secret) in enumerate(SECRETS.items(), start=1)
         }
@@ -98,9 +100,11 @@ def our_lac(make_directory: MakeDirectory, more: Iterable[str] = ()) -> Iterator
             at_end.callback(daemon.close)
             daemon.start()
         until(lambda: all(daemon.ready for daemon in daemons.values()), "l2tpns")
-        tables = lac_tables(*daemons) + "".join(
-            on_command(name, name.rstrip("0123456789")) for name in addresses
-        )
+        tables = lac_tables(*daemons) + "".join(on_command(name, kind) for kind, name in MORE.items())
         station = at_end.enter_context(running(lab, net, "lac", tables, make_directory("our-lac")))
         route_subscribers(net, TUN)
-        yield Stage(station, {kind: Line(kind, daemon, station, net) for kind, daemon in daemons.items()})
+        yield Stage(
+            station,
+            {kind: Line(kind, daemon, station, net) for kind, daemon in daemons.items()},
+            [Line(kind, daemons[kind], station, net, name) for kind, name in MORE.items()],
+        )

@@ -17,12 +17,13 @@ MakeDirectory = Callable[[str], Path]
 class Line(ABC):
     """One subscriber between a daemon of theirs and a node of ours."""
 
-    def __init__(self, role: str, kind: str, station: Station, net: Topology) -> None:
-        """`role` is our node's, `kind` the name of the peer and of the subscriber."""
+    def __init__(self, role: str, kind: str, station: Station, net: Topology, subscriber: str = "") -> None:
+        """`role` is our node's, `kind` the name of the peer, and of the subscriber if that has none of its own."""
         self.kind = kind
+        self.subscriber = subscriber or kind
         self.station = station
         self.net = net
-        self.name = f"{role}-{kind}"
+        self.name = f"{role}-{self.subscriber}"
 
     @property
     def node(self) -> Node:
@@ -65,6 +66,11 @@ class Line(ABC):
         """What the peer has of the call: equal to the same thing asked later if it has noticed nothing; None without
         a call.
         """
+
+    @property
+    def half_made_at_peer(self) -> int:
+        """How many calls the peer has, this one's or others', whose PPP is not up."""
+        return 0
 
     @abstractmethod
     def end(self) -> None:
@@ -144,10 +150,10 @@ class LineFromOurLac(Line):
     """Our LAC places the calls, and our PPP client is the subscriber."""
 
     def call(self) -> None:
-        self.node.control.subscriber(self.kind, "up")
+        self.node.control.subscriber(self.subscriber, "up")
 
     def end(self) -> None:
-        self.node.control.subscriber(self.kind, "down")
+        self.node.control.subscriber(self.subscriber, "down")
 
     @property
     def leave_by(self) -> str:
@@ -160,13 +166,14 @@ L = TypeVar("L", bound=Line, covariant=True)
 
 
 class Stage(Generic[L]):
-    """A station of ours in one role, and its lines."""
+    """A station of ours in one role, and its lines; `more` are second subscribers, who call when told to."""
 
-    def __init__(self, station: Station, lines: Mapping[str, L]) -> None:
+    def __init__(self, station: Station, lines: Mapping[str, L], more: Sequence[L] = ()) -> None:
         self.station = station
         self.lines = lines
+        self.more = more
 
     @property
     def all(self) -> Sequence[L]:
-        """Every line."""
+        """Every line but `more`."""
         return list(self.lines.values())

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+import pytest
+
 from holdfast.daemon.views import SessionView, TunnelView
 from holdfast.lab.events import Event
 from holdfast.lab.kernel import uml
-from holdfast.lab.netns import Claim, claim, ip
+from holdfast.lab.netns import Claim, LabUnavailable, claim, ip
 from holdfast.lab.nodes import Node, forked
 from holdfast.lab.tap import Said, Tap
 from holdfast.lab.topology import (
@@ -40,6 +42,13 @@ PASSWORD = "swordfish"
 LIMIT_S = 25.0
 RECOVERY_S = 60.0
 _POLL_S = 0.05
+
+
+def possible(reason: str | None) -> pytest.MarkDecorator:
+    """For `pytestmark`: skip where a test cannot run; but under make test-interop that fails (LabUnavailable)."""
+    if reason is not None and uml.inside():
+        raise LabUnavailable(reason)
+    return pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
 @contextmanager

@@ -23,14 +23,14 @@ from interop.rig import (
     laboratory,
     lac_tables,
     on_command,
+    possible,
     running,
     session_of,
     tunnel_of,
     until,
 )
 
-MISSING = l2tpns.unavailable() or netns.unavailable()
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = possible(l2tpns.unavailable() or netns.unavailable())
 
 ADDRESS = "100.64.3.1"
 INSIDE = "198.51.100.9"
@@ -68,10 +68,11 @@ def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     kind = request.param
     with laboratory() as (lab, net):
         users = {name: User(PASSWORD, address) for name, address in {kind: ADDRESS, **CROWD}.items()}
-        radius = RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users)
+        directory = tmp_path_factory.mktemp("l2tpns")
+        radius = RadiusServer(net.lns, RADIUS, RADIUS_SECRET, users, directory / "radius.log")
         daemon = L2tpns(
             net.lns,
-            tmp_path_factory.mktemp("l2tpns"),
+            directory,
             address=LNS_ADDRESSES[kind],
             inside_address=INSIDE,
             radius=RADIUS,

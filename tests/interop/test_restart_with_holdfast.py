@@ -12,36 +12,49 @@ import pytest
 from holdfast.lab import netns
 from interop import faults
 from interop.holdfast_lines import Line, our_lac, our_lns
-from interop.outage import connect, stations
+from interop.lines import Stage
+from interop.outage import connect, hang_up
+from interop.rig import possible
 
-MISSING = netns.unavailable()
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = possible(netns.unavailable())
+full = pytest.mark.full
 
 HELLO_WITHIN_S = 30
 """A node of ours says HELLO when its LCP Echo-Requests, sent every 10 s, stay unanswered."""
 
+Stages = tuple[Stage[Line], Stage[Line]]
+"""Our LNS, our LAC."""
+
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Line]]:
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
     with our_lns(tmp_path_factory.mktemp) as lns, our_lac(tmp_path_factory.mktemp) as lac:
-        yield [*lns.all, *lac.all]
+        yield lns, lac
 
 
 @pytest.fixture
-def lines(stage: Sequence[Line]) -> Sequence[Line]:
-    """All lines, connected."""
-    for station in stations(stage):
-        station.revive()
-    connect(stage)
-    return stage
+def lines(stages: Stages) -> Sequence[Line]:
+    """Those who have called already, connected; nobody else is."""
+    lines = [line for stage in stages for line in stage.all]
+    for stage in stages:
+        stage.station.revive()
+        hang_up(stage.more)
+    connect(lines)
+    return lines
 
 
-@pytest.mark.parametrize("seconds", [0, 5, 20])
+@pytest.fixture
+def more(stages: Stages) -> Sequence[Line]:
+    """Those who call when told to."""
+    return [line for stage in stages for line in stage.more]
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
 def test_idle(lines: Sequence[Line], seconds: int) -> None:
     faults.idle(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [0, 5, 20])
+@pytest.mark.parametrize("seconds", [0, pytest.param(5, marks=full), pytest.param(20, marks=full)])
 def test_under_traffic(lines: Sequence[Line], seconds: int, tmp_path: Path) -> None:
     faults.under_traffic(lines, seconds, tmp_path)
 
@@ -50,18 +63,31 @@ def test_twice_in_a_row(lines: Sequence[Line]) -> None:
     faults.twice_in_a_row(lines)
 
 
+@pytest.mark.parametrize(
+    "moment", [pytest.param(m, marks=() if m == "lcp" else full) for m in faults.HALF_MADE]
+)
+def test_during_set_up(more: Sequence[Line], lines: Sequence[Line], moment: str) -> None:
+    faults.during_set_up(more, lines, moment)
+
+
 def test_hello_during_the_outage(lines: Sequence[Line]) -> None:
     faults.hello(lines, HELLO_WITHIN_S)
 
 
-@pytest.mark.parametrize("seconds", [0, 5, 20])
+@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
 def test_cdn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.cdn(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [0, 5, 20])
+@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
 def test_stopccn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.stopccn(lines, seconds)
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+def test_icrq_during_the_outage(stages: Stages, lines: Sequence[Line], seconds: int) -> None:
+    """Of a LAC, to our LNS; our LAC restarts with it."""
+    faults.icrq(stages[0].more, lines, seconds)
 
 
 def test_after_many_messages(lines: Sequence[Line]) -> None:

@@ -156,7 +156,7 @@ def peer(
                 raise LabUnavailable(reason)
             pool = map(str, IPv4Network(POOL).hosts())
             users = {name: User(secret, address) for name, address in zip(names, pool, strict=False)}
-            radius = RadiusServer(net.lns, _RADIUS, secret, users)
+            radius = RadiusServer(net.lns, _RADIUS, secret, users, work / "radius.log")
             try:
                 yield from _running(_l2tpns(net, work, secret))
             finally:

@@ -1,6 +1,7 @@
 """A RADIUS server that says yes (RFC 2865, 2866): just enough for a daemon that authenticates nowhere else.
 
-PAP and CHAP are checked for real; accounting is acknowledged and forgotten. One thread, which an empty datagram ends.
+PAP and CHAP are checked for real; accounting is acknowledged and forgotten. It is a process of its own and no thread,
+so that its caller may fork.
 """
 
 import hmac
@@ -8,9 +9,10 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from hashlib import md5
-from threading import Thread
+from pathlib import Path
+from typing import NoReturn
 
-from holdfast.lab.netns import entered
+from holdfast.lab.process import fork, stop
 
 _REQUEST, _ACCEPT, _REJECT, _ACCOUNTING, _ACCOUNTED = 1, 2, 3, 4, 5
 _USER_NAME, _USER_PASSWORD, _CHAP_PASSWORD, _FRAMED_IP, _CHAP_CHALLENGE = 1, 2, 3, 8, 60
@@ -26,32 +28,28 @@ class User:
 
 
 class RadiusServer:
-    """Answers on one UDP port of a namespace from construction until `close`."""
+    """Answers on one UDP port of a namespace from soon after construction until `close`."""
 
     def __init__(
-        self, namespace: str, address: tuple[str, int], secret: str, users: Mapping[str, User]
+        self, namespace: str, address: tuple[str, int], secret: str, users: Mapping[str, User], log: Path
     ) -> None:
-        with entered(namespace):
-            self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.bind(address)
+        """What should not have happened is appended to `log`."""
+        self._address = address
         self._secret = secret.encode()
         self._users = {name.encode(): user for name, user in users.items()}
-        self._thread = Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self._process = fork(self._serve, namespace, log)
 
     def close(self) -> None:
         """Stop answering."""
-        self._sock.sendto(b"", self._sock.getsockname())
-        self._thread.join()
-        self._sock.close()
+        stop(self._process)
 
-    def _serve(self) -> None:
-        while True:
-            request, client = self._sock.recvfrom(4096)
-            if not request:
-                return
-            if answer := self._answer(request):
-                self._sock.sendto(answer, client)
+    def _serve(self) -> NoReturn:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(self._address)
+            while True:
+                request, client = sock.recvfrom(4096)
+                if answer := self._answer(request):
+                    sock.sendto(answer, client)
 
     def _answer(self, request: bytes) -> bytes:
         code, number, length, authenticator = _HEADER.unpack_from(request)
