@@ -456,7 +456,9 @@ def _weak_peers(config: Config) -> Iterable[Advice]:
 
 def _weak_settings(config: Config) -> Iterable[Advice]:
     if not config.failover.advertise:
-        yield Advice("failover.advertise", "false: every restart drops all sessions")
+        yield Advice(
+            "failover.advertise", "false: after a restart tunnels can be resynchronised silently only"
+        )
     elif config.failover.recovery_time_ms < 10_000:
         yield Advice("failover.recovery_time_ms", "below 10 s: peers may give up before this node is back")
     if not config.failover.require_secret:
