@@ -8,11 +8,11 @@ from holdfast.core import seq
 from holdfast.core.clock import SECOND, Duration
 from holdfast.lab.sim.__main__ import main
 from holdfast.lab.sim.peer import Peer
-from holdfast.lab.sim.peer_sweep import crashes
+from holdfast.lab.sim.peer_sweep import Act, Life, crashes
 from holdfast.lab.sim.peer_tunnel import Tunnel
 from holdfast.lab.sim.peer_wire import Attr, Kind, avp, header, message, read, u16
 from holdfast.lab.sim.peer_world import PeerWorld, simulate_peer
-from holdfast.lab.sim.peers import DAEMONS
+from holdfast.lab.sim.peers import DAEMONS, ROLES
 from holdfast.protocol import resync
 from holdfast.protocol.channel import ControlChannel
 from holdfast.records import Side
@@ -55,6 +55,23 @@ FOUND = {
 @pytest.mark.parametrize(("daemon", "seed"), FOUND, ids=FOUND.values())
 def test_what_was_found_once(daemon: str, seed: int) -> None:
     assert not simulate_peer(daemon, seed).problems
+
+
+@pytest.mark.parametrize("number", [65_535, 0, 1])
+@pytest.mark.parametrize("daemon", ALL)
+def test_a_quiet_tunnel_survives_at_the_wrap(daemon: str, number: int) -> None:
+    life = Life(daemon, ROLES[daemon][0], SECOND, Act.NOTHING, (0, 0))
+    life.begin()
+    life.until(life.begun + 14 * SECOND)  # quiet until xl2tpd says HELLO, 60 s after the set-up
+    (tunnel,) = life.machine.endpoint.ctx.established()
+    tunnel.channel.resume(number)
+    (theirs,) = life.theirs.peer.established()
+    theirs.renumber(tunnel.channel.nr, number)
+    life.ours.disk.apply([life.machine.endpoint.ctx.hint(tunnel)])
+    life.ours.crash()
+    verdict = life.judge()
+    assert not verdict.problems
+    assert verdict.survivors >= 2
 
 
 def test_a_seed_repeats_itself() -> None:

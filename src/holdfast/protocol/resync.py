@@ -47,6 +47,13 @@ INTERVALS: tuple[Duration, ...] = (
 """Between one probe and the next; the last one repeats."""
 
 
+UNHEARD = 5
+"""Probes after which a peer is taken to hear none with that number."""
+
+NEAR_WRAP = 16
+"""Numbers before the wrap; what may have been used after the record was written fits into a peer's window."""
+
+
 class Phase(IntEnum):
     """PROBING: nothing credible has been heard. PROVING: our next Ns is being tried out. SETTLING: we may speak."""
 
@@ -106,13 +113,17 @@ def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:
     """The next probe: a HELLO with Ns = `acked` - 1, which every peer has had and has to take for a duplicate.
 
     It is also *numerically* lower than what the peer expects, which is what a peer goes by that compares without
-    wrapping (xl2tpd); only right at the wrap such a peer hears nothing, and its own next message puts us in step.
+    wrapping (xl2tpd), but for one that has wrapped since. Where that may be so and nothing is heard, every other probe
+    has Ns = 0. Any other peer would have answered; if it has not wrapped, and keeps what is ahead, it is among the
+    numbers that are used up before a real message is sent.
     """
     turn = resync.sent
     resync.sent += 1
     resync.probe_at = now + INTERVALS[min(turn, len(INTERVALS) - 1)]
+    wrapped = turn >= UNHEARD and turn % 2 and seq.distance(resync.acked, 0) < NEAR_WRAP
+    ns = 0 if wrapped else seq.add(resync.acked, -1)
     body = encode(Msg.HELLO)
-    return control_header(peer_tunnel_id, 0, seq.add(resync.acked, -1), resync.nr, len(body)) + body
+    return control_header(peer_tunnel_id, 0, ns, resync.nr, len(body)) + body
 
 
 def hear(resync: Resync, ns: int, nr: int, expected: int, *, is_zlb: bool, now: Instant) -> Verdict:
