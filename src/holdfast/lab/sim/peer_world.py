@@ -165,7 +165,8 @@ class PeerWorld(World):
             heard = False  # it has waited through two outages
         if heard and lost == self._lost and not tunnel.wedged:
             self._note(f"{sent.kind.name} {sent.ns} came and was not acknowledged")
-        self._forgiven.add(tunnel.local)
+        if ours is not None or not self.ours.running:
+            self._forgiven.add(tunnel.local)  # else it was we who had given up before
 
     def _expired(self, tunnel: Tunnel, call: Call) -> None:
         """A call was never completed. It is nobody's fault if we have died meanwhile."""
