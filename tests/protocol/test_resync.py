@@ -547,26 +547,26 @@ def test_the_recoveries_of_many_tunnels_are_paced() -> None:
     started = pair.now
     pair.restart(pair.lns)
     pair.run(0)
-    assert begun.total() == 2 * pace.RECOVERIES_PER_TICK  # a probe, and the HELLO that proves its answer
+    assert begun.total() == 2 * pace.PROBES_PER_TICK  # a probe, and the HELLO that proves its answer
     pair.run(1)
     recovered = phases(pair.lns).count(RecoveryPhase.CONFIRMED)
     assert 2 * recovered == begun.total() == 200
-    assert max(begun.values()) == 2 * pace.RECOVERIES_PER_TICK
-    assert max(begun) - started // pace.TICK < 100 // pace.RECOVERIES_PER_TICK
+    assert max(begun.values()) == 2 * pace.PROBES_PER_TICK
+    assert max(begun) - started // pace.TICK < 100 // pace.PROBES_PER_TICK
 
 
 def test_a_tunnel_that_waits_for_its_turn_is_recovered_by_whatever_its_peer_says() -> None:
     pair = Pair(lns_failover=NONE, lac_failover=NONE)
-    tunnels = [pair.connect() for _ in range(pace.RECOVERIES_PER_TICK + 1)]
+    tunnels = [pair.connect() for _ in range(pace.PROBES_PER_TICK + 1)]
     pair.lns.record_numbers()
     pair.crash(pair.lns)
     pair.lns.news.clear()
     pair.restart(pair.lns)
     pair.run(0)
-    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK
+    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.PROBES_PER_TICK
     for tunnel_id in tunnels:
         pair.deliver(pair.lac, pair.lac.endpoint.probe(tunnel_id, pair.now))
-    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.RECOVERIES_PER_TICK + 1
+    assert phases(pair.lns).count(RecoveryPhase.CONFIRMED) == pace.PROBES_PER_TICK + 1
 
 
 @pytest.mark.parametrize("away_s", [16, 20, 22])
@@ -593,3 +593,20 @@ def test_a_retransmission_is_awaited_as_long_as_the_peers_patience_allows(
     state = resync.begin(10, 7, now, gone_at=gone_at)
     assert resync.hear(state, 9, 10, 7, is_zlb=True, now=now) is resync.Verdict.TRY
     assert state.settle_at == now + wait_s * SECOND
+
+
+def test_probes_that_are_not_answered_keep_the_pace_when_the_process_was_held_up() -> None:
+    pair = Pair(lns_failover=NONE, lac_failover=NONE)
+    for _ in range(200):
+        pair.connect()
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    pair.down.add("lac1")
+    pair.restart(pair.lns)
+    pair.log.clear()
+    for _ in range(300):
+        pair.now += 3 * pace.TICK  # the event loop always comes late
+        pair.deliver(pair.lns, pair.lns.endpoint.timer(pair.now))
+        assert 0 < len(pair.log) <= pace.PROBES_PER_TICK or not pair.lns.endpoint.ctx.silent_queue
+        pair.log.clear()
+    assert len(pair.lns.endpoint.ctx.silent_queue) < 200, "each waits for one probe at most"

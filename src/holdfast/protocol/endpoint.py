@@ -395,7 +395,7 @@ class Endpoint:
                     self._fault(tunnel, 0, e, now)
                 ctx.flush(tunnel)
         recovery_endpoint.start_queued(ctx, now)
-        silent.start_queued(ctx, now)
+        silent.probe_queued(ctx, now)
         return self._take()
 
     def _tunnel_timer(self, tunnel: Tunnel, now: Instant) -> None:

@@ -1,9 +1,8 @@
 """How fast a node may speak because of its own restart: the one rule, for every tunnel and session together.
 
-Time is cut into ticks; per tick at most so many recoveries begin and so many sessions are asked for a sign of life.
-A probe and the HELLO that proves its answer are four datagrams both ways, so 1,000 silent peers cost 4,000 of them in
-half a second. (RFC 4951
-recoveries are bounded by how many run at once: `FailoverSettings.parallel`.)
+Time is cut into ticks; per tick at most so many probes go out and so many sessions are asked for a sign of life. A
+probe and the HELLO that proves its answer are four datagrams both ways, so 1,000 silent peers cost 4,000 of them in
+half a second. (RFC 4951 recoveries are bounded by how many run at once: `FailoverSettings.parallel`.)
 """
 
 from typing import Final
@@ -12,8 +11,10 @@ from holdfast.core.clock import MILLISECOND, Duration
 
 TICK: Final[Duration] = 10 * MILLISECOND
 
-RECOVERIES_PER_TICK: Final = 20
-"""Silent resynchronisations begun: 2,000 in a second. All of them probe well within the patience of any peer."""
+PROBES_PER_TICK: Final = 20
+"""Probes of silent resynchronisations, first and repeated ones: 2,000 in a second, so that 1,000 tunnels have had
+theirs within half a second.
+"""
 
 ECHOES_PER_TICK: Final = 10
 """Sessions asked whether they forward: 1,000 in a second, a tenth of one core at most, beside the traffic."""

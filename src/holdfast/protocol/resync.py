@@ -100,13 +100,13 @@ class Verdict(IntEnum):
 def begin(
     acked: int, nr: int, now: Instant, patience: Duration = PATIENCE, gone_at: Instant | None = None
 ) -> Resync:
-    """A tunnel is to be resynchronised; `start` follows when it may probe."""
+    """A tunnel is to be resynchronised; it waits for its first probe."""
     return Resync(acked=acked, nr=nr, give_up_at=now + patience, gone_at=gone_at)
 
 
-def start(resync: Resync, now: Instant, patience: Duration = PATIENCE) -> None:
-    """Probe from now on, for as long as `patience`."""
-    resync.probe_at, resync.give_up_at = now, now + patience
+def be_patient(resync: Resync, now: Instant, patience: Duration) -> None:
+    """Probe from now on for as long as `patience`, whatever was waited before."""
+    resync.give_up_at = now + patience
 
 
 def probe(resync: Resync, peer_tunnel_id: int, now: Instant) -> bytes:

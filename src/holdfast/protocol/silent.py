@@ -35,26 +35,32 @@ def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.P
     old.hello_at = None
     channel.held = True
     channel.keeps = KEPT
-    ctx.silent_queue.append((old.local_id, patience))
-    ctx.deadlines.set(PACE, ctx.silent_turn_at)
+    _enqueue(ctx, old, patience)
     ctx.count(Counter.RECOVERIES_STARTED)
     ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.STARTED))
 
 
-def start_queued(ctx: Context, now: Instant) -> None:
-    """Begin as many queued resynchronisations as one tick allows."""
+def _enqueue(ctx: Context, old: Tunnel, patience: Duration) -> None:
+    """A probe shall be sent; 0 leaves the patience as it is."""
+    ctx.silent_queue.append((old.local_id, patience))
+    ctx.deadlines.set(PACE, ctx.silent_turn_at)
+
+
+def probe_queued(ctx: Context, now: Instant) -> None:
+    """Send as many probes, first ones and repeated ones, as one tick allows."""
     if not ctx.silent_queue or now < ctx.silent_turn_at:
         return
-    begun = 0
-    while ctx.silent_queue and begun < pace.RECOVERIES_PER_TICK:
+    sent = 0
+    while ctx.silent_queue and sent < pace.PROBES_PER_TICK:
         local_id, patience = ctx.silent_queue.popleft()
         old = ctx.tunnels.get(local_id)
         state = old.resync if old is not None else None
-        if old is None or state is None or state.phase is not resync.Phase.PROBING or state.sent:
+        if old is None or state is None or state.phase is not resync.Phase.PROBING:
             continue
-        begun += 1
-        resync.start(state, now, patience)
-        on_timer(ctx, old, now)
+        if patience:
+            resync.be_patient(state, now, patience)
+        sent += 1
+        old.channel.out.append(resync.probe(state, old.peer_id, now))
         ctx.flush(old)
     ctx.silent_turn_at = now + pace.TICK
     if ctx.silent_queue:
@@ -80,7 +86,8 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
             )
             closing.vanish(ctx, old, Cause.RECOVERY_FAILED, "the peer does not answer")
         elif state.probe_at is not None and now >= state.probe_at:
-            old.channel.out.append(resync.probe(state, old.peer_id, now))
+            state.probe_at = None
+            _enqueue(ctx, old, 0)
         return False
     if state.in_step or state.settle_at is None or now < state.settle_at:
         return False
