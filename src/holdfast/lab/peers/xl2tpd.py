@@ -30,9 +30,9 @@ _CALLS = re.compile(r"AVAILABLE tunnel .* has (\d+) calls")
 
 
 def unavailable() -> str | None:
-    """Why this machine cannot run it, or None."""
+    """Why this machine cannot run it, or None. Whoever may not execute pppd here may do so in a throw-away kernel."""
     for program, package in PROGRAMS.items():
-        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+        if shutil.which(program, mode=os.F_OK, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
             return f"{program} is missing (package {package})"
     return None
 
