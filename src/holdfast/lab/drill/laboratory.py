@@ -41,10 +41,10 @@ def laboratory(options: Options, rounds: Sequence[Report]) -> Iterator[Laborator
         try:
             yield Laboratory(net, work, claim.directory)
         except LocalError:
-            _keep(claim, work)
+            _keep(claim, work, options)
             raise
         if any(r.result != "ok" for r in rounds):
-            _keep(claim, work)
+            _keep(claim, work, options)
 
 
 def empty_directory(keep: str) -> Path:
@@ -56,6 +56,7 @@ def empty_directory(keep: str) -> Path:
     return directory
 
 
-def _keep(claim: netns.Claim, work: Path) -> None:
+def _keep(claim: netns.Claim, work: Path, options: Options) -> None:
     claim.keep_scratch()
-    print(f"holdfast drill: logs are in {work}", file=sys.stderr)
+    if not options.relayed:  # else the place means nothing where this is read
+        print(f"holdfast drill: logs are in {work}", file=sys.stderr)

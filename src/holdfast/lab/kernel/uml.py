@@ -5,6 +5,7 @@ kept, except below `OUTPUT`, which is a directory of the host. There is no netwo
 """
 
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -77,6 +78,7 @@ def run(command: Sequence[str], output: Path, kernel: Kernel, echo: Callable[[by
         (output / leftover).unlink(missing_ok=True)
     (output / "log").touch()
     (output / "main").write_text(_main(command, kernel.modules))
+    _allow_many_files()
     with open(output / "console", "wb") as console:
         process = subprocess.Popen(
             _argv(output, kernel),
@@ -95,6 +97,12 @@ def run(command: Sequence[str], output: Path, kernel: Kernel, echo: Callable[[by
         return int((output / "status").read_text())
     except (FileNotFoundError, ValueError):
         raise KernelFailed(f"the kernel ended before the command did\n{_tail(output)}") from None
+
+
+def _allow_many_files() -> None:
+    """Each file of the host that the kernel has in its cache is an open file of its process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _argv(output: Path, kernel: Kernel) -> list[str]:
