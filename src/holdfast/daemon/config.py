@@ -53,6 +53,11 @@ class PathSettings(_Table, frozen=True):
     ] = "/var/lib/holdfast"
 
     @property
+    def pins(self) -> str:
+        """Path of the file system that holds what ebpf pins."""
+        return f"{self.run_dir}/bpf"
+
+    @property
     def control_socket(self) -> str:
         """Path of the UNIX socket of the control API."""
         return f"{self.run_dir}/control.sock"
@@ -197,8 +202,35 @@ class PppSettings(_Table, frozen=True):
 
 class DataplaneSettings(_Table, frozen=True):
     kind: Annotated[
-        Literal["tun", "null"], Meta(description="what forwards packets; null forwards none, for tests")
+        Literal["auto", "ebpf", "tun", "null"],
+        Meta(
+            description="what forwards packets: ebpf is the kernel, which goes on while this node is away (an LNS, with "
+            "one address in listen.address); tun is this process; auto is ebpf where that is possible, else tun "
+            "(`holdfast doctor` says why); null forwards none, for tests"
+        ),
     ] = "tun"
+    mode: Annotated[
+        Literal["auto", "xdp", "tc"],
+        Meta(
+            description="where ebpf takes packets: xdp in the driver, tc behind it; auto is xdp where the driver of "
+            "a network card has it, else tc"
+        ),
+    ] = "auto"
+    interfaces: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=15, extra={"format": "device"})], ...],
+        Meta(
+            description="the interfaces towards LACs and core that ebpf serves; none stands for every Ethernet "
+            "interface that is up"
+        ),
+    ] = ()
+    max_sessions: Annotated[
+        int,
+        Meta(
+            ge=64,
+            le=4_194_304,
+            description="sessions that ebpf has room for: memory is taken for all of them",
+        ),
+    ] = 131_072
     device: Annotated[
         str,
         Meta(min_length=1, max_length=15, extra={"format": "device"}, description="name of the TUN device"),
@@ -381,6 +413,8 @@ def verify(config: Config, file: str = "configuration") -> None:
     ):
         if (twice := _first_repeated(entry.name for entry in entries)) is not None:
             raise ConfigError(file, f"{table}[{twice}].name", f"must be unique among all [[{table}]]")
+    if config.dataplane.kind == "ebpf" and (why := no_ebpf(config)):
+        raise ConfigError(file, *why)
     pools = {pool.name for pool in config.pool}
     if (again := _first_repeated(user.address for user in config.user if user.address)) is not None:
         raise ConfigError(file, f"user address {again}", "must be given to one user only")
@@ -411,6 +445,15 @@ def verify(config: Config, file: str = "configuration") -> None:
                 f"must be {_names(reachable, 'peer with connect = true')}",
                 subscriber.tunnel,
             )
+
+
+def no_ebpf(config: Config) -> tuple[str, str] | None:
+    """Why this configuration is not for the ebpf data plane: the key, and what it would have to be."""
+    if not config.role_is_lns:
+        return "node.role", 'must be "lns" or "both" for dataplane.kind = "ebpf": it forwards for an LNS only'
+    if config.listen.address == "0.0.0.0":
+        return "listen.address", 'must be one address of this host for dataplane.kind = "ebpf"'
+    return None
 
 
 class Advice(msgspec.Struct, frozen=True, gc=False):

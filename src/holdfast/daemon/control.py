@@ -80,6 +80,7 @@ class NodeControl:
             recovering=self._node.recoveries.running,
             journal="writable" if failure is None else str(failure),
             quarantined=self._quarantined,
+            dataplane=self._plane.describe(),
         )
 
     def tunnel_ids(self) -> Iterable[int]:
@@ -137,7 +138,7 @@ class NodeControl:
             ppp=line.link.record if line is not None else None,
             aaa=line.aaa() if line is not None and not line.subscriber else None,
             forwarding=traffic is not None,
-            traffic=traffic or Counters(),
+            traffic=_sum(line.counter_base if line is not None else Counters(), traffic or Counters()),
         )
 
     def subscriber_names(self) -> Iterable[str]:
@@ -156,12 +157,13 @@ class NodeControl:
         """Every counter, by name: protocol, runner, socket, data plane, journal."""
         latency = self._journal.latency
         device = self._node.config.dataplane
-        lost = {"tun_drops": tundev.dropped(device.device)} if device.kind == "tun" else {}
+        lost = {"tun_drops": tundev.dropped(device.device)} if device.kind != "null" else {}
         return {
             **self._node.counters(),
             **self._runner.counters(),
             **self._udp.counters(),
             **{f"data_{verdict.name.lower()}": n for verdict, n in self._plane.verdicts().items()},
+            **{f"data_reason_{reason}": n for reason, n in self._plane.reasons().items()},
             **lost,
             "journal_rows": self._journal.rows_written,
             "journal_commits": latency.count,
@@ -197,6 +199,15 @@ class NodeControl:
         tunnel = self._node.endpoint.tunnels.get(tunnel_id)
         session = tunnel.sessions.get(session_id) if tunnel is not None else None
         return None if tunnel is None or session is None else (tunnel, session)
+
+
+def _sum(base: Counters, since: Counters) -> Counters:
+    return Counters(
+        base.up_packets + since.up_packets,
+        base.up_bytes + since.up_bytes,
+        base.down_packets + since.down_packets,
+        base.down_bytes + since.down_bytes,
+    )
 
 
 def _tunnel_view(ctx: Context, tunnel: Tunnel) -> TunnelView:

@@ -14,7 +14,7 @@ from typing import Protocol
 from holdfast.core.errors import LocalError
 from holdfast.daemon.effects import ERROR, WARNING, Log
 from holdfast.dataplane.contract import DeviceLost
-from holdfast.dataplane.tun import Device, TunPlane
+from holdfast.dataplane.tun import Device
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 30.0
@@ -26,12 +26,20 @@ class NamedDevice(Device, Protocol):
     name: str
 
 
+class Watched(Protocol):
+    """A plane with a device."""
+
+    def fileno(self) -> int: ...
+    def on_readable(self) -> None: ...
+    def change_device(self, device: Device) -> None: ...
+
+
 class DeviceWatch:
     """Lets a plane forward whenever its device has something, and gives it a new device when that one is lost."""
 
     def __init__(
         self,
-        plane: TunPlane,
+        plane: Watched,
         attach: Callable[[], NamedDevice],
         loop: AbstractEventLoop,
         log: Callable[[Log], None],
@@ -75,15 +83,15 @@ class DeviceWatch:
     def _on_taken(self, wait_s: float, taken: "Future[NamedDevice]") -> None:
         try:
             device = taken.result()
+            if self._ended:
+                device.close()
+                return
+            self._plane.change_device(device)
         except LocalError as error:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             self._log(Log("device.missing", {"text": str(error), "next_try_s": wait_s}, ERROR))
             with suppress(RuntimeError):  # the loop is closed: nobody needs the device any more
                 self._loop.call_later(wait_s, self._take, wait_s)
             return
-        if self._ended:
-            device.close()
-            return
-        self._plane.change_device(device)
         self.begin()
         self._log(Log("device.back", {"device": device.name}, WARNING))

@@ -572,6 +572,9 @@ class Node:
             mtu=min(peer_lcp.mru, self.config.ppp.mru),
             acfc=peer_lcp.acfc,
             pfc=peer_lcp.pfc,
+            local=(self.config.listen.address, self.config.listen.port),
+            echo=True,
+            magic=record.local_lcp.magic,
         )
 
     def _finished(self, line: Line, finished: links.Finished, now: Instant, out: list[Effect]) -> None:

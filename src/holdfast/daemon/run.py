@@ -26,20 +26,18 @@ from holdfast import __version__
 from holdfast.aaa.local import number
 from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.errors import LocalError
-from holdfast.daemon import memory, systemd
+from holdfast.daemon import memory, planes, systemd
 from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
-from holdfast.daemon.device import DeviceWatch
+from holdfast.daemon.device import DeviceWatch, Watched
 from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
 from holdfast.dataplane import tundev
-from holdfast.dataplane.contract import BadEntry, DataPlane
-from holdfast.dataplane.null import NullPlane
-from holdfast.dataplane.reconcile import plan, reconcile
-from holdfast.dataplane.tun import TunPlane
+from holdfast.dataplane.contract import DataPlane
+from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
 from holdfast.records import SessionRecord, Side
 from holdfast.state.errors import JournalError
@@ -128,12 +126,12 @@ class Daemon:
         self._udp = self._take_socket(at_end)
         journal, self._saved = self._take_records(at_end)
         self._device = device_spec(config, self._saved.sessions)
-        self._plane = self._take_plane(at_end)
+        self._plane, watched = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us)
         self._runner = Runner(
             self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
         )
-        self._device_watch = self._watch_device()
+        self._device_watch = self._watch_device(watched)
         self._control = NodeControl(
             self._node,
             self._runner,
@@ -203,11 +201,12 @@ class Daemon:
         want = {effect.entry.key: effect.entry for effect in effects if isinstance(effect, Want)}
         try:
             _, wrong = reconcile(self._plane, want)
-        except BadEntry:  # one that cannot forward: the others do, and the runner tells which
+        except LocalError:  # one that cannot forward: the others do, and the runner tells which
             self._carry_out([effect for effect in effects if isinstance(effect, Want)])
-            wrong = plan(want, self._plane.enumerate())
+            wrong = self._plane.differences(want)
         if wrong:
             self._say("dataplane.mismatch", ERROR, missing=len(wrong.put), foreign=len(wrong.delete))
+        self._plane.begin()
         self._carry_out([effect for effect in effects if not isinstance(effect, Want)])
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
@@ -267,32 +266,21 @@ class Daemon:
         at_end.callback(journal.close)
         return journal, journal.load()
 
-    def _take_plane(self, at_end: ExitStack) -> DataPlane:
-        config = self._config
-        if self._device is None:
-            return NullPlane(mss_clamp=config.dataplane.mss_clamp, icmp_source=config.ppp.local_address)
-        device = tundev.attach(self._device)
-        plane = TunPlane(
-            device,
-            self._udp.socket,
-            mtu=self._device.mtu,
-            mss_clamp=config.dataplane.mss_clamp,
-            icmp_source=config.ppp.local_address,
-        )
-        at_end.callback(self._let_go, plane)
-        if device.changed:
-            self._say("device.set_up", device=device.name, changed=list(device.changed))
-        return plane
+    def _take_plane(self, at_end: ExitStack) -> planes.Taken:
+        taken = planes.take(self._config, self._device, self._udp.socket, self.log)
+        at_end.callback(self._let_go, taken.plane)
+        return taken
 
-    def _watch_device(self) -> DeviceWatch | None:
-        if self._device is None or not isinstance(self._plane, TunPlane):
+    def _watch_device(self, watched: Watched | None) -> DeviceWatch | None:
+        if self._device is None or watched is None:
             return None
         attach = partial(tundev.attach, self._device)
-        return DeviceWatch(self._plane, attach, self._loop, self.log, self._runner.report)
+        return DeviceWatch(watched, attach, self._loop, self.log, self._runner.report)
 
     def _let_go(self, plane: DataPlane) -> None:
         plane.close()
         if self._teardown_until is not None and self._device is not None:
+            planes.remove_pins(self._config, self.log)
             tundev.teardown(self._device)
             self._say("device.removed", device=self._device.name)
 
@@ -325,6 +313,10 @@ class Daemon:
     def _every_second(self) -> None:
         seen, self._datagrams = self._datagrams, self._runner.datagrams
         memory.tidy(idle=self._datagrams - seen < 10)
+        try:
+            self._plane.tend()
+        except LocalError as error:
+            self._say("dataplane.failed", ERROR, text=str(error))
         self._loop.call_later(1.0, self._every_second)
 
     def _sign_of_life(self, interval_s: float) -> None:

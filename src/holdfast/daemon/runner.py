@@ -16,6 +16,7 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.core.errors import LocalError
 from holdfast.daemon.bursts import Bursts
 from holdfast.daemon.effects import (
     ERROR,
@@ -29,7 +30,7 @@ from holdfast.daemon.effects import (
     Unwant,
     Want,
 )
-from holdfast.dataplane.contract import CONTROL, BadEntry, DataPlane, Entry
+from holdfast.dataplane.contract import CONTROL, DataPlane, Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.records.writes import Save, Write, never_waited_for
 from holdfast.state.errors import JournalError
@@ -76,16 +77,22 @@ class Loop(Protocol):
 class WriteGroup:
     """The writes of one turn, on their way to the disk, with the lanes that wait for them.
 
-    `releases` wait for them too, and for every deletion that was submitted earlier.
+    `releases` wait for them too, and for every deletion that was submitted earlier; so do `removed`, the sessions that
+    left the data plane before.
     """
 
-    __slots__ = ("barriers", "finished", "releases", "submitted_at")
+    __slots__ = ("barriers", "finished", "releases", "removed", "submitted_at")
 
     def __init__(
-        self, barriers: list[tuple[Lane, list[Effect]]], releases: list[Release], submitted_at: Instant
+        self,
+        barriers: list[tuple[Lane, list[Effect]]],
+        releases: list[Release],
+        removed: list[int],
+        submitted_at: Instant,
     ) -> None:
         self.barriers = barriers
         self.releases = releases
+        self.removed = removed
         self.submitted_at = submitted_at
         self.finished = False
 
@@ -124,6 +131,7 @@ class Runner:
         self._barriers: list[tuple[Lane, list[Effect]]] = []
         self._groups: deque[WriteGroup] = deque()
         self._owed: list[Release] = []
+        self._removed: list[int] = []
         self._watchdog: Handle | None = None
         self._timer: Handle | None = None
         self._timer_at: Instant | None = None
@@ -209,7 +217,7 @@ class Runner:
                     held[effect.lane] = queue = []
                     self._barriers.append((effect.lane, queue))
             elif isinstance(effect, Unwant):
-                self._plane.remove((effect.key,))
+                self._remove(effect.key)
             elif isinstance(effect, Release):
                 self._node.release(effect.pool, effect.address)
         if entries:
@@ -218,12 +226,19 @@ class Runner:
     def _install(self, entries: list[Entry]) -> None:
         try:
             self._plane.install(entries)
-        except BadEntry:
+        except LocalError:
             for entry in entries:
                 try:
                     self._plane.install((entry,))
-                except BadEntry as fault:
+                except LocalError as fault:
                     self.report(fault)
+
+    def _remove(self, key: int) -> None:
+        self._removed.append(key)
+        try:
+            self._plane.remove((key,))
+        except LocalError as fault:
+            self.report(fault)
 
     # Commits.
 
@@ -245,7 +260,8 @@ class Runner:
         if not self._barriers and not releases:  # nobody waits: they ride along with another commit
             self._submit(writes, None)
             return
-        group = WriteGroup(self._barriers, releases, now)
+        group = WriteGroup(self._barriers, releases, self._removed, now)
+        self._removed = []
         self._barriers = []
         self._groups.append(group)
         if self._watchdog is None:
@@ -259,10 +275,12 @@ class Runner:
             self._groups.popleft()
         if error is None:
             self.commits += 1
+            self._plane.forget(group.removed)
             self._let_go(group)
             self.run(group.releases)
         else:
             self._fail(group, now)
+            self._removed += group.removed
             if group.releases:
                 self._loop.call_later(_seconds(ASK_AGAIN), partial(self._owe, group.releases))
         self._end_turn(now)
@@ -308,7 +326,7 @@ class Runner:
         """Of effects whose lane failed, do those that are right whatever else failed."""
         for effect in queue:
             if isinstance(effect, Unwant):
-                self._plane.remove((effect.key,))
+                self._remove(effect.key)
             elif isinstance(effect, Persist):
                 self._writes.extend(write for write in effect.writes if not isinstance(write, Save))
             elif isinstance(effect, Release):

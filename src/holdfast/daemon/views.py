@@ -35,6 +35,7 @@ class NodeView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     recovering: int
     journal: str
     quarantined: int = 0
+    dataplane: str = ""
 
 
 class TunnelView(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -136,6 +136,18 @@ class DataPlane(Protocol):
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries; returns the last counters of those that were there."""
 
+    def begin(self) -> None:
+        """Every recorded session has been installed: forward by that, and remove what a predecessor left besides."""
+
+    def tend(self) -> None:
+        """Now and then: look after interfaces that came or went."""
+
+    def describe(self) -> str:
+        """What forwards, and where: for people."""
+
+    def reasons(self) -> Mapping[str, int]:
+        """Packets by what became of them, in more detail than verdicts, as far as this plane knows it."""
+
     def forget(self, keys: Iterable[int]) -> None:
         """The records of these removed sessions are gone for good: what was kept for them may serve others."""
 

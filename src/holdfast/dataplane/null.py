@@ -26,6 +26,20 @@ class NullPlane:
         """Remove entries (DataPlane.remove)."""
         return self._flows.remove(keys)
 
+    def begin(self) -> None:
+        """It forwards already (DataPlane.begin)."""
+
+    def tend(self) -> None:
+        """There is nothing to look after (DataPlane.tend)."""
+
+    def describe(self) -> str:
+        """For people (DataPlane.describe)."""
+        return "null"
+
+    def reasons(self) -> Mapping[str, int]:
+        """Verdicts say it all (DataPlane.reasons)."""
+        return {}
+
     def forget(self, keys: Iterable[int]) -> None:
         """Nothing was kept (DataPlane.forget)."""
 

@@ -165,6 +165,20 @@ class TunPlane:
         self._device = device
         self.mtu.adjust(device, new=True)
 
+    def begin(self) -> None:
+        """It forwards already (DataPlane.begin)."""
+
+    def tend(self) -> None:
+        """There is nothing to look after (DataPlane.tend)."""
+
+    def describe(self) -> str:
+        """For people (DataPlane.describe)."""
+        return "tun"
+
+    def reasons(self) -> Mapping[str, int]:
+        """Verdicts say it all (DataPlane.reasons)."""
+        return {}
+
     def forget(self, keys: Iterable[int]) -> None:
         """Nothing was kept (DataPlane.forget)."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from holdfast.core.errors import LocalError
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import Entry, Plan
 from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
@@ -26,10 +25,6 @@ SMALL = 64
 
 def reason() -> str | None:
     """Why no such plane can be had here; None if it can."""
-    try:
-        shipped()
-    except LocalError as error:
-        return str(error)
     return bpf_unavailable() or unavailable()
 
 

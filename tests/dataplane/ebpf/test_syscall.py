@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdfast.dataplane.ebpf import syscall
-from holdfast.dataplane.ebpf.features import unavailable
+from holdfast.dataplane.ebpf.features import no_maps
 from holdfast.dataplane.ebpf.syscall import BpfError, MapType
 
-REASON = unavailable()
+REASON = no_maps()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"bpf(2): {REASON}")
 
 COUNT = 1000

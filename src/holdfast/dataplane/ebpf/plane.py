@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.dataplane.contract import BadEntry, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.ebpf import abi, counters, syscall
-from holdfast.dataplane.ebpf.abi import Reason
 from holdfast.dataplane.ebpf.links import Attached
 from holdfast.dataplane.ebpf.news import News, Tell
 from holdfast.dataplane.ebpf.pins import Pins
@@ -255,15 +254,22 @@ class EbpfPlane:
     def verdicts(self) -> Mapping[Verdict, int]:
         """Packets by verdict (DataPlane.verdicts): the programs' since the maps were made, ours since our start."""
         total = dict(self._flows.totals())
-        for reason, count in self.reasons().items():
+        for reason, count in counters.reasons(self._pins.maps["reasons"]).items():
             verdict = abi.VERDICTS.get(reason)
             if verdict is not None:
                 total[verdict] += count
         return total
 
-    def reasons(self) -> Mapping[Reason, int]:
-        """Why the programs did what with packets, since the maps were made. Raises BpfError."""
-        return counters.reasons(self._pins.maps["reasons"])
+    def reasons(self) -> Mapping[str, int]:
+        """What the programs did with packets since the maps were made (DataPlane.reasons). Raises BpfError."""
+        found = counters.reasons(self._pins.maps["reasons"])
+        return {reason.name.lower(): count for reason, count in found.items()}
+
+    def describe(self) -> str:
+        """Where the programs are attached (DataPlane.describe)."""
+        return "ebpf: " + (
+            ", ".join(f"{a.interface} {a.mode}" for a in self.attached.values()) or "no interface"
+        )
 
     # `SlowFlows` asks.
 

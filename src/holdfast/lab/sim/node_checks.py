@@ -70,6 +70,9 @@ def _lines(process: Process, disk: Disk) -> Iterator[str]:
             peer=line.tunnel.peer_address,
             address=record.ppp.local_ip if lac else record.ppp.peer_ip,
             mtu=record.ppp.peer_lcp.mru,
+            local=(node.config.listen.address, node.config.listen.port),
+            echo=True,
+            magic=record.ppp.local_lcp.magic,
         )
         if entries.get(key) != wanted:
             yield f"session {key:#x} is forwarded as {entries.get(key)}, not {wanted}"
