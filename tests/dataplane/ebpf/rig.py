@@ -55,8 +55,9 @@ def entries(count: int) -> dict[int, Entry]:
 class Rig:
     """Starts planes over the same pins, one after the other. `news` is what the last start told."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, interfaces: tuple[str, ...] = (INTERFACE,)) -> None:
         self.root = str(directory / "bpf")
+        self.interfaces = interfaces
         self.news: list[News] = []
         self.plane: EbpfPlane | None = None
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -76,7 +77,7 @@ class Rig:
         self.news = []
         pins = open_pins(self.root, programs or shipped(), sessions, self.news.append)
         device = tundev.attach(tundev.TunSpec(name=DEVICE, routes=tundev.pool_routes(["100.64.0.0/16"])))
-        place = Place((INTERFACE,), mode, LOCAL, DEVICE)  # type: ignore[arg-type]
+        place = Place(self.interfaces, mode, LOCAL, DEVICE)  # type: ignore[arg-type]
         service = Service(pins, place, self.news.append)
         plane = EbpfPlane(pins, device, self._udp, service, self.news.append, mss_clamp=mss_clamp)
         changes, wrong = reconcile(plane, want or {})
