@@ -1,5 +1,6 @@
 """The eBPF programs, frame by frame: reasons, bytes and counters, in XDP and in tc, and never worse for being hostile."""
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -315,6 +316,16 @@ def leads_to(programs: Bench, hook: Hook, frame: bytes, link: bytes) -> bool:
     return programs.run(hook, "lac", frame).frame[:6] == link
 
 
+@pytest.fixture
+def one_cpu() -> Iterator[None]:
+    """Stay on one CPU: each keeps next hops of its own."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("one_cpu")
 def test_a_next_hop_is_kept_for_its_life_and_then_asked_for_again(programs: Bench, ears: Ears) -> None:
     ears.set(True)
     programs.install((SESSION,))
