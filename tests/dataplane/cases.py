@@ -11,6 +11,7 @@ from socket import inet_aton
 from holdfast.dataplane.contract import CONTROL, Address, Entry, Punt, Verdict
 from holdfast.records import Counters, Side, session_key
 
+NODE: Address = ("192.0.2.2", 1701)
 PEER: Address = ("192.0.2.1", 1701)
 STRANGER: Address = ("192.0.2.9", 1701)
 SUBSCRIBER, CORE, OTHER = "100.64.0.7", "198.51.100.1", "100.64.0.8"
@@ -58,6 +59,7 @@ def entry(side: Side = Side.LNS, *, address: str = SUBSCRIBER, session: int = 3,
         "peer_session": 0x0304,
         "peer": PEER,
         "address": address,
+        "local": NODE,
         **changes,
     }
     return Entry(**fields)  # type: ignore[arg-type]

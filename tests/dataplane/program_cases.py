@@ -17,6 +17,7 @@ from dataplane.cases import (
     LCP,
     MSS_1360,
     MSS_1460,
+    NODE,
     OTHER,
     OURS,
     PEER,
@@ -39,7 +40,6 @@ from dataplane.programs import (
     IPV6,
     LAC_FAR_MAC,
     LAC_MAC,
-    NODE,
     SECOND,
     VLAN,
     Action,
@@ -61,7 +61,7 @@ V6 = bytes.fromhex("ff03 0057")
 
 def session(**changes: object) -> Entry:
     """A session with everything open."""
-    opened = {"local": NODE, "echo": True, "magic": MAGIC, "prefix": PREFIX64, **changes}
+    opened = {"echo": True, "magic": MAGIC, "prefix": PREFIX64, **changes}
     return entry(**opened)  # type: ignore[arg-type]
 
 

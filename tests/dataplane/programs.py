@@ -6,14 +6,14 @@ exactly which counters moved. Everything about the addresses of the cases is set
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from socket import inet_aton
 
-from dataplane.cases import CORE, PEER, STRANGER, sum16
+from dataplane.cases import CORE, NODE, PEER, STRANGER, sum16
 from holdfast.dataplane.contract import Address, Entry
 from holdfast.dataplane.ebpf import abi, features, syscall
 from holdfast.dataplane.ebpf.abi import Reason
@@ -24,7 +24,6 @@ from holdfast.lab.netns import claim, entered, ip, sysctl, unavailable
 from holdfast.records import Counters
 
 OBJECT = Path(abi.__file__).with_name("holdfast.bpf.o")
-NODE: Address = ("192.0.2.2", 1701)
 SECOND: Address = ("192.0.2.3", 1701)
 POOL = "100.64.0.0/16"
 PREFIX = "2001:db8:7::/48"
@@ -110,8 +109,8 @@ def one_hop_less(packet: bytes) -> bytes:
 class Bench:
     """The loaded programs and their maps. `hook` chooses the program."""
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.maps, self.programs = loaded.maps, loaded.programs
+    def __init__(self, maps: Mapping[str, int], programs: Mapping[str, int]) -> None:
+        self.maps, self.programs = maps, programs
         self.cpus = syscall.possible_cpus()
         self.entries: dict[int, tuple[Entry, int]] = {}
         self.generation = 0
@@ -119,6 +118,7 @@ class Bench:
         for address, _ in (NODE, SECOND):
             syscall.update(self.maps["locals"], inet_aton(address), struct.pack("=I", 1))
         self.configure()
+        self.set_ports()
 
     def configure(self, *, hop_life_ms: int = 0, tun: int = 0, port: int = NODE[1]) -> None:
         """Set `config`; every call forgets the next hops."""
@@ -173,8 +173,18 @@ class Bench:
         return found
 
     def run(self, hook: Hook, port: str, frame: bytes, *, repeat: int = 1, gso_size: int = 0) -> Outcome:
-        """Put one frame in at an interface."""
+        """Put one frame in at an interface, and see what has been counted."""
         before, traffic = self.reasons(), self.counters()
+        action, done = self.feed(hook, port, frame, repeat=repeat, gso_size=gso_size)
+        moved = {r: n - before.get(r, 0) for r, n in self.reasons().items() if n != before.get(r, 0)}
+        counted = {k: _less(c, traffic.get(k, Counters())) for k, c in self.counters().items()}
+        counted = {k: c for k, c in counted.items() if c != Counters()}
+        return Outcome(action, done.data, moved, counted, done.duration_ns)
+
+    def feed(
+        self, hook: Hook, port: str, frame: bytes, *, repeat: int = 1, gso_size: int = 0
+    ) -> tuple[Action, syscall.Run]:
+        """Put one frame in at an interface."""
         if hook is Hook.XDP:
             context = struct.pack("=IIIIII", 0, len(frame), 0, self.indices[port], 0, 0)
         else:
@@ -183,11 +193,7 @@ class Bench:
             struct.pack_into("=I", skb, 176, gso_size)
             context = bytes(skb)
         done = syscall.test_run(self.programs[hook.value], frame, context=context, repeat=repeat)
-        action = (_XDP_ACTIONS if hook is Hook.XDP else _TC_ACTIONS)[done.verdict]
-        moved = {r: n - before.get(r, 0) for r, n in self.reasons().items() if n != before.get(r, 0)}
-        counted = {k: _less(c, traffic.get(k, Counters())) for k, c in self.counters().items()}
-        counted = {k: c for k, c in counted.items() if c != Counters()}
-        return Outcome(action, done.data, moved, counted, done.duration_ns)
+        return (_XDP_ACTIONS if hook is Hook.XDP else _TC_ACTIONS)[done.verdict], done
 
 
 def _less(now: Counters, before: Counters) -> Counters:
@@ -200,8 +206,8 @@ def _less(now: Counters, before: Counters) -> Counters:
 
 
 @contextmanager
-def bench() -> Iterator[Bench]:
-    """A namespace with both sides, entered by this thread, and the programs in it."""
+def ground() -> Iterator[Path]:
+    """A namespace with both sides, entered by this thread; yields a directory for what a test leaves behind."""
     with claim() as lab:
         lab.add("node")
         name = lab.name("node")
@@ -226,24 +232,25 @@ def bench() -> Iterator[Bench]:
             namespace=name,
         )
         sysctl(name, {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
-        with (
-            entered(name),
-            Loaded(OBJECT, sizes=SIZES) as loaded,
-            Loaded(OBJECT, sizes=SIZES, only=frozenset({"hf_xdp"})) as idle,
-        ):
-            made = Bench(loaded)
+        with entered(name), Loaded(OBJECT, sizes=SIZES, only=frozenset({"hf_xdp"})) as idle:
             # XDP test runs in the name of an interface need one that runs XDP. What the kernel itself sends here
             # (multicast of IPv6) must not count: this program has maps of its own.
             links = [
                 syscall.create_link(idle.programs["hf_xdp"], index_of(each), Attach.XDP)
                 for each in ("lac", "core")
             ]
-            made.set_ports()
             try:
-                yield made
+                yield lab.scratch()
             finally:
                 for link in links:
                     os.close(link)
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """The programs, with maps of their own, in such a namespace."""
+    with ground(), Loaded(OBJECT, sizes=SIZES) as loaded:
+        yield Bench(loaded.maps, loaded.programs)
 
 
 def text_of(address: bytes) -> str:

@@ -69,7 +69,7 @@ def test_a_final_reason_has_a_verdict_and_every_verdict_but_the_daemons_has_a_re
 
 def test_an_entry_becomes_elements_with_addresses_and_ids_in_network_order() -> None:
     keyed = abi.elements(
-        entry(local=("192.0.2.2", 1701), echo=True, magic=0x01020304, prefix="2001:db8:7::/56", mtu=1460),
+        entry(echo=True, magic=0x01020304, prefix="2001:db8:7::/56", mtu=1460),
         9,
         clamp_mss=True,
     )
@@ -90,7 +90,7 @@ def test_an_entry_becomes_elements_with_addresses_and_ids_in_network_order() -> 
 )
 def test_what_a_map_cannot_hold_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(BadEntry):
-        abi.elements(entry(**{"local": ("192.0.2.2", 1701), **wrong}), 0)  # type: ignore[arg-type]
+        abi.elements(entry(**wrong), 0)  # type: ignore[arg-type]
 
 
 def test_counters_are_the_sum_over_the_processors() -> None:

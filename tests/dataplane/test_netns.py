@@ -10,7 +10,20 @@ from select import select
 
 import pytest
 
-from dataplane.cases import CASES, DOWN, IP, LNS, PEER, STRANGER, THEIRS, Case, FromDevice, entry, packet
+from dataplane.cases import (
+    CASES,
+    DOWN,
+    IP,
+    LNS,
+    NODE,
+    PEER,
+    STRANGER,
+    THEIRS,
+    Case,
+    FromDevice,
+    entry,
+    packet,
+)
 from holdfast.dataplane.contract import Address, DeviceLost, Punt, Verdict
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.routing import Route, Rule, routes_through, rules
@@ -31,7 +44,6 @@ from holdfast.records import Counters
 REASON = unavailable()
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 
-NODE: Address = ("192.0.2.2", 1701)
 POOL = "100.64.0.0/16"
 SPEC = TunSpec(name="hf0", mtu=1460, routes=pool_routes([POOL]))
 HOLD = """

@@ -6,25 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataplane.cases import (
-    CASES,
     CORE,
     DOWN,
     HELLO,
     IP,
     LNS,
     MSS_1460,
+    NODE,
     OTHER,
     OURS,
     PEER,
     SUBSCRIBER,
     UP,
-    Case,
     FromDevice,
     FromPeer,
     entry,
@@ -50,7 +48,6 @@ from dataplane.programs import (
     CORE_MAC,
     IPV4,
     IPV6,
-    NODE,
     SECOND,
     Action,
     Bench,
@@ -65,7 +62,7 @@ from dataplane.random_packets import ARRIVALS
 from holdfast.dataplane.contract import Entry, Verdict
 from holdfast.dataplane.ebpf.abi import VERDICTS, Reason
 from holdfast.lab.netns import ip
-from holdfast.records import Counters, Side
+from holdfast.records import Counters
 
 REASON = missing()
 MANY = (
@@ -73,9 +70,6 @@ MANY = (
     entry(session=4, address=OTHER, mtu=600, acfc=True, pfc=True),
     entry(session=5, address="100.64.0.9", with_length=True),
 )
-MANY_HERE = tuple(msgspec.structs.replace(e, local=NODE) for e in MANY)
-LNS_CASES = [case for case in CASES if all(e.side is Side.LNS for e in case.entries)]
-"""The programs are an LNS's: a LAC's sessions are the TUN plane's."""
 LEAST = {Hook.XDP: 0, Hook.TC: 20}
 """Octets of IPv4 with which the kernel makes a test run; of IPv6 twice as many."""
 _DAEMONS = frozenset(
@@ -137,7 +131,7 @@ class Both:
         self.programs, self.hook = programs, hook
         self.daemon = NullBench(mss_clamp=mss_clamp, icmp_source=icmp_source)
         self.daemon.plane.install(entries)
-        programs.install((msgspec.structs.replace(e, local=NODE) for e in entries), mss_clamp=mss_clamp)
+        programs.install(entries, mss_clamp=mss_clamp)
         programs.configure()
 
     def inject(self, arrives: FromPeer | FromDevice) -> tuple[Out, Verdict]:
@@ -224,21 +218,6 @@ def test_frame(hook: Hook, case: ProgramCase, programs: Bench, ears: Ears) -> No
     assert outcome.counters == case.counters
 
 
-@pytest.mark.parametrize("hook", Hook, ids=lambda hook: hook.name)
-@pytest.mark.parametrize("case", LNS_CASES, ids=lambda case: case.name)
-def test_packet_case_by_the_program_and_the_daemon_behind_it(
-    case: Case, hook: Hook, programs: Bench, ears: Ears
-) -> None:
-    if isinstance(case.arrives, FromDevice) and len(case.arrives.packet) < LEAST[hook]:
-        pytest.skip("the kernel makes no test run of a tc program with so short a packet")
-    ears.set(True)
-    both = Both(programs, hook, case.entries, mss_clamp=case.mss_clamp, icmp_source=case.icmp_source)
-    out, verdict = both.inject(case.arrives)
-    assert verdict is case.verdict
-    assert (out.to_device, out.to_peer, out.punted) == (case.to_device, case.to_peer, case.punted)
-    assert both.counters() == case.counters
-
-
 def every_cut(hook: Hook) -> list[bytes]:
     """Frames of every kind, cut after every octet behind the link header."""
     frames = [
@@ -301,7 +280,7 @@ def test_the_program_only_shortens_the_rules(hook: Hook, programs: Bench, ears: 
     @given(arrives=ARRIVALS, clamp=st.booleans())
     def compare(arrives: FromPeer | FromDevice, clamp: bool) -> None:
         both, rules = benches[clamp]
-        programs.install(MANY_HERE, mss_clamp=clamp)
+        programs.install(MANY, mss_clamp=clamp)
         if isinstance(arrives, FromDevice) and not kernel_takes(arrives.packet):
             return
         if b"\xff\xff" in (arrives.data if isinstance(arrives, FromPeer) else arrives.packet):

@@ -88,6 +88,7 @@ class EbpfPlane:
         known, flows, pack, slots = self._entries, self._flows, self._packer.elements, self._slots.by_key
         packed: list[Elements] = []
         mtus: list[int] = []
+        replaced: list[Entry] = []
         self._seen = None
         try:
             for entry in entries:
@@ -103,12 +104,10 @@ class EbpfPlane:
                     flows.install((entry,))
                 else:
                     packed.append(pack(entry, slot))
-                    if old is not None:
-                        self._lead_elsewhere(old, entry)
                 known[key] = entry
                 mtus.append(entry.mtu)
                 if old is not None:
-                    self._tun.mtu.change(old.mtu, 0)
+                    replaced.append(old)
                 if flows.by_key:
                     flows.change(entry)
                     flows.disown(int.from_bytes(address_key(entry.address), "big"))
@@ -116,6 +115,10 @@ class EbpfPlane:
             self._tun.mtu.count(Counter(mtus))
             self._set_counters()
             self._write(packed)
+            for old in replaced:
+                self._tun.mtu.change(old.mtu, 0)
+                if old.key in slots:
+                    self._lead_elsewhere(old, known[old.key])
             self._tun.mtu.adjust(self._device)
 
     def _take_slot(self, key: int) -> int | None:
@@ -150,7 +153,7 @@ class EbpfPlane:
         syscall.update_batch(maps["sessions"], _joined(ids), _joined(sessions), count)
 
     def _lead_elsewhere(self, old: Entry, new: Entry) -> None:
-        """What led to a session and shall no longer."""
+        """What led to a session and shall no longer, once what leads to it now is written."""
         if old.address != new.address:
             self._release("subscribers", address_key(old.address), old.key)
         if old.prefix and old.prefix != new.prefix:

@@ -4,8 +4,9 @@ The owners are kept in pinned memory that the daemon maps, with the packets that
 session; a process that is killed loses none of it. A slot that its session has left stays its own until the session's
 record is gone for good: a restart that finds the record again finds the counters too.
 
-Invariants: a slot has one owner; slots at and above `high` were never used, so their counters are zero; the caller
-zeroes the counters of those in `to_zero`, and empties it, before packets of their new owners can come.
+Invariants: a slot has one owner; slots at and above `high` were never used, so their counters are zero (a mark on those
+that were, and belong to nobody, tells a successor); the caller zeroes the counters of those in `to_zero`, and empties it,
+before packets of their new owners can come.
 """
 
 from array import array
@@ -16,6 +17,8 @@ from typing import Final
 
 WORDS: Final = 5
 """Of 64 bits in a slot's memory: the owner's session key, then packets and octets from the peer, then to the peer."""
+_NOBODY: Final = 2**64 - 1
+"""The owner of a slot that was used and is free; no session key is as large. 0 is that of one that never was used."""
 
 
 class Slots:
@@ -35,9 +38,9 @@ class Slots:
         self.by_key = found
         owners = array("Q", self.view[: self.count * WORDS].tobytes())[::WORDS]
         owned = dict(zip(owners, range(self.count), strict=True))
-        self._left = {key: owned[key] for key in owned.keys() - found.keys() if key}
+        self._left = {key: owned[key] for key in owned.keys() - found.keys() - {0, _NOBODY}}
         taken = {*found.values(), *self._left.values()}
-        self.high = max(taken, default=-1) + 1
+        self.high = max(max(taken, default=-1), owned.get(_NOBODY, -1)) + 1  # dict() keeps the last
         if len(taken) < self.high:
             self._free.extend(slot for slot in range(self.high) if slot not in taken)
 
@@ -70,7 +73,7 @@ class Slots:
         for key in keys:
             slot = self._left.pop(key, None)
             if slot is not None:
-                self.view[slot * WORDS] = 0
+                self.view[slot * WORDS] = _NOBODY
                 self._free.append(slot)
 
     def forget_all_left(self) -> None:
