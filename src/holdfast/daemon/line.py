@@ -1,10 +1,15 @@
-"""A line: one session with its PPP link and what the node keeps beside them."""
+"""A line: one session with its PPP link and what the node keeps beside them; and what follows from these, as a record
+and as an entry of the data plane.
+"""
 
 from holdfast.core.clock import Instant
+from holdfast.dataplane.contract import Entry
 from holdfast.ppp.link import Link
+from holdfast.protocol.effects import Address
 from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
-from holdfast.records import AaaRecord, Counters, SessionRecord
+from holdfast.records import AaaRecord, Counters, PppRecord, SessionRecord
+from holdfast.wire.header import data_header
 
 NO_TRAFFIC = Counters()
 
@@ -67,6 +72,61 @@ class Line:
             self.user, self.pool = record.aaa.user, record.aaa.pool
         if record.ppp is not None:
             self.address = record.ppp.local_ip if self.subscriber else record.ppp.peer_ip
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What every log event about it has."""
+        return {"tunnel": self.tunnel_id, "session": self.session_id, "peer": self.tunnel.peer.name}
+
+    def make_header(self) -> bytes:
+        """The header of its data messages, from now on to be found in `header`."""
+        self.header = data_header(self.tunnel.peer_id, self.session.peer_id)
+        return self.header
+
+    def record(self, ppp: PppRecord) -> SessionRecord:
+        """The session as it must survive, with what PPP has agreed."""
+        session, call = self.session, self.session.call
+        return SessionRecord(
+            tunnel_id=self.tunnel_id,
+            local_id=session.local_id,
+            peer_id=session.peer_id,
+            side=session.side,
+            call_serial=session.call_serial,
+            established_utc_us=session.established_utc_us,
+            ppp=ppp,
+            aaa=self.aaa(),
+            subscriber=self.subscriber,
+            framing_type=session.framing_type,
+            tx_speed=call.tx_speed,
+            rx_speed=call.rx_speed,
+            calling_number=call.calling_number,
+            called_number=call.called_number,
+            counter_base=self.counter_base,
+        )
+
+    def entry(self, local: Address, largest_mtu: int) -> Entry:
+        """How the data plane of the node at `local` forwards for it: what both sides take is in the PPP record, which
+        there has to be.
+        """
+        record = self.link.record
+        assert record is not None
+        peer_lcp = record.peer_lcp
+        return Entry(
+            key=self.key,
+            side=self.session.side,
+            local_tunnel=self.tunnel_id,
+            local_session=self.session_id,
+            peer_tunnel=self.tunnel.peer_id,
+            peer_session=self.session.peer_id,
+            peer=self.tunnel.peer_address,
+            address=self.address,
+            mtu=min(peer_lcp.mru, largest_mtu),
+            acfc=peer_lcp.acfc,
+            pfc=peer_lcp.pfc,
+            local=local,
+            echo=True,
+            magic=record.local_lcp.magic,
+        )
 
     def aaa(self) -> AaaRecord:
         """The identity towards AAA, as it is recorded."""

@@ -38,7 +38,7 @@ from holdfast.daemon.lac import Lac
 from holdfast.daemon.ledger import Ledger
 from holdfast.daemon.line import Line
 from holdfast.daemon.proofs import NO_ANSWER, Proofs, Turn
-from holdfast.daemon.recoveries import Recoveries
+from holdfast.daemon.recoveries import Recoveries, log_of
 from holdfast.daemon.settings import endpoint_settings, local_aaa, peer_finder, server_config
 from holdfast.dataplane.contract import Entry
 from holdfast.ppp import effects as links
@@ -53,7 +53,6 @@ from holdfast.records import PppRecord, SessionRecord, Side, session_key, split_
 from holdfast.records.writes import ForgetSession, Hint, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
-from holdfast.wire.header import data_header
 
 LEVELS: Final = {"debug": 10, "info": INFO, "warning": WARNING, "error": ERROR}
 
@@ -383,22 +382,7 @@ class Node:
         tunnel = self.endpoint.tunnels.get(news.tunnel_id)
         state = self.recoveries.note(news, tunnel, now)
         self.ledger.note(news, now)
-        fields: dict[str, object] = {
-            "tunnel": news.tunnel_id,
-            "peer": news.peer_name,
-            "role": news.role,
-            "phase": news.phase.value,
-            "method": "silent" if news.role == SILENT else "rfc4951",
-            "stale": news.stale,
-            "text": news.text,
-        }
-        failed = news.phase in (l2tp.RecoveryPhase.FAILED, l2tp.RecoveryPhase.REFUSED)
-        name = (
-            "tunnel.recovered"
-            if news.phase is l2tp.RecoveryPhase.CONFIRMED
-            else "recovery." + news.phase.value
-        )
-        out.append(Log(name, fields, WARNING if failed else INFO))
+        out.append(log_of(news))
         synchronised = news.phase is l2tp.RecoveryPhase.SYNCHRONISED
         speaks = news.role == SILENT and news.phase is l2tp.RecoveryPhase.CONFIRMED
         if synchronised or speaks:
@@ -433,7 +417,7 @@ class Node:
     def _line_fault(self, line: Line, e: Exception, now: Instant, out: list[Effect]) -> None:
         self.endpoint.ctx.count(Counter.MACHINE_FAULT)
         details = "".join(traceback.format_exception(e))
-        out.append(Log("machine.fault", {**self._fields(line), "traceback": details}, ERROR))
+        out.append(Log("machine.fault", {**line.fields, "traceback": details}, ERROR))
         effects = self.endpoint.close_session(
             line.tunnel_id,
             line.session_id,
@@ -473,7 +457,7 @@ class Node:
         """Carry out what a link wants, and note its next deadline."""
         for effect in effects:
             if isinstance(effect, links.Transmit):
-                header = line.header or self._header(line)
+                header = line.header or line.make_header()
                 out.append(Send(line.key, header + effect.payload, line.tunnel.peer_address))
             elif isinstance(effect, links.Authenticate):
                 self._authenticate(line, effect, now, out)
@@ -492,18 +476,13 @@ class Node:
                 line.deadline = deadline
                 self._deadlines.set(line.key, deadline)
 
-    @staticmethod
-    def _header(line: Line) -> bytes:
-        line.header = data_header(line.tunnel.peer_id, line.session.peer_id)
-        return line.header
-
     def _authenticate(self, line: Line, asked: links.Authenticate, now: Instant, out: list[Effect]) -> None:
         answer = self.aaa.authenticate(asked.credentials, held=asked.held)
         if isinstance(answer, Accept):
             line.user, line.pool, line.address = answer.user, answer.pool, answer.address
         else:
             self.endpoint.ctx.count(Counter.PPP_AUTH_FAILED)
-            fields = {**self._fields(line), "user": asked.credentials.name, "text": answer.message}
+            fields = {**line.fields, "user": asked.credentials.name, "text": answer.message}
             out.append(Log("ppp.auth_failed", fields, WARNING))
         self._follow(line, line.link.answer(answer, now), now, out)
 
@@ -513,27 +492,8 @@ class Node:
         self._save(line, established.record, out)
 
     def _save(self, line: Line, record: PppRecord, out: list[Effect]) -> None:
-        session, tunnel = line.session, line.tunnel
-        call = session.call
-        saved = SessionRecord(
-            tunnel_id=tunnel.local_id,
-            local_id=session.local_id,
-            peer_id=session.peer_id,
-            side=session.side,
-            call_serial=session.call_serial,
-            established_utc_us=session.established_utc_us,
-            ppp=record,
-            aaa=line.aaa(),
-            subscriber=line.subscriber,
-            framing_type=session.framing_type,
-            tx_speed=call.tx_speed,
-            rx_speed=call.rx_speed,
-            calling_number=call.calling_number,
-            called_number=call.called_number,
-            counter_base=line.counter_base,
-        )
         line.saved = True
-        out.append(Persist(line.key, (Save(saved), *self._numbers(tunnel))))
+        out.append(Persist(line.key, (Save(line.record(record)), *self._numbers(line.tunnel))))
 
     def _numbers(self, tunnel: Tunnel) -> tuple[Hint, ...]:
         """Numbers that ride in a commit: a tunnel that is recovered silently lives by them."""
@@ -544,38 +504,20 @@ class Node:
     def _network_down(self, line: Line, now: Instant, out: list[Effect]) -> None:
         """The peer negotiates anew, or takes its leave; the entry stays meanwhile, since the address stays."""
         if line.link.phase < Phase.TERMINATE:
-            out.append(Log("ppp.renegotiated", self._fields(line), WARNING))
+            out.append(Log("ppp.renegotiated", line.fields, WARNING))
         if line.subscriber:
             self.dialler.renegotiates(line.subscriber, now)
 
     def _network_up(self, line: Line, now: Instant, out: list[Effect]) -> None:
         line.wanted = True
         out.append(Want(line.key, self._entry(line)))
-        out.append(Log("ppp.up", {**self._fields(line), "user": line.user, "address": line.address}))
+        out.append(Log("ppp.up", {**line.fields, "user": line.user, "address": line.address}))
         if line.subscriber:
             self.dialler.opened(line.subscriber, line.address, now)
 
     def _entry(self, line: Line) -> Entry:
-        """How the data plane forwards for a session: what both sides take is in the PPP record."""
-        record = line.link.record
-        assert record is not None
-        peer_lcp = record.peer_lcp
-        return Entry(
-            key=line.key,
-            side=line.session.side,
-            local_tunnel=line.tunnel_id,
-            local_session=line.session_id,
-            peer_tunnel=line.tunnel.peer_id,
-            peer_session=line.session.peer_id,
-            peer=line.tunnel.peer_address,
-            address=line.address,
-            mtu=min(peer_lcp.mru, self.config.ppp.mru),
-            acfc=peer_lcp.acfc,
-            pfc=peer_lcp.pfc,
-            local=(self.config.listen.address, self.config.listen.port),
-            echo=True,
-            magic=record.local_lcp.magic,
-        )
+        listen = self.config.listen
+        return line.entry((listen.address, listen.port), self.config.ppp.mru)
 
     def _finished(self, line: Line, finished: links.Finished, now: Instant, out: list[Effect]) -> None:
         text = finished.text or finished.cause.value
@@ -643,7 +585,3 @@ class Node:
     def _tunnel_fields(self, tunnel_id: int) -> dict[str, object]:
         tunnel = self.endpoint.tunnels[tunnel_id]
         return {"tunnel": tunnel_id, "peer_tunnel": tunnel.peer_id, "peer": tunnel.peer.name}
-
-    @staticmethod
-    def _fields(line: Line) -> dict[str, object]:
-        return {"tunnel": line.tunnel_id, "session": line.session_id, "peer": line.tunnel.peer.name}

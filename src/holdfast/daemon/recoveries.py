@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from holdfast.core.clock import MILLISECOND, Instant
+from holdfast.daemon.effects import INFO, WARNING, Log
 from holdfast.daemon.proofs import Proof
 from holdfast.daemon.views import ChoiceView, RecoveryView, StepView
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
@@ -170,6 +171,28 @@ class Recoveries:
             yield view(state)
 
 
+def log_of(news: Recovery) -> Log:
+    """A step of a recovery as a log event."""
+    failed = news.phase in (RecoveryPhase.FAILED, RecoveryPhase.REFUSED)
+    event = "recovery." + news.phase.value
+    if news.phase is RecoveryPhase.CONFIRMED:
+        event = "tunnel.recovered"
+    fields: dict[str, object] = {
+        "tunnel": news.tunnel_id,
+        "peer": news.peer_name,
+        "role": news.role,
+        "phase": news.phase.value,
+        "method": _method(news.role),
+        "stale": news.stale,
+        "text": news.text,
+    }
+    return Log(event, fields, WARNING if failed else INFO)
+
+
+def _method(role: str) -> str:
+    return "silent" if role == SILENT else "rfc4951"
+
+
 def view(state: RecoveryState) -> RecoveryView:
     """One row of `show recoveries`."""
     proof = state.proof
@@ -177,7 +200,7 @@ def view(state: RecoveryState) -> RecoveryView:
         tunnel_id=state.tunnel_id,
         peer_name=state.peer_name,
         role=state.role,
-        method="silent" if state.role == SILENT else "rfc4951",
+        method=_method(state.role),
         state=state.phase.value,
         started_utc_us=state.started_utc_us,
         control_recovered_ms=state.control_recovered_ms,
