@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test soak test-interop test-interop-full lint unit docs bench compiled clean
+.PHONY: demo test soak test-interop test-interop-full lint unit docs bench bench-dataplane compiled clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml requirements.lock scripts/setup
@@ -49,5 +49,9 @@ docs: $(STAMP)
 bench: compiled
 	./scripts/privileged $(PY) -m holdfast.lab.bench
 
+# Needs root: user namespaces have no bpf(2).
+bench-dataplane: compiled
+	$(PY) -m holdfast.lab.bench.dataplane
+
 clean:
-	rm -rf .venv build dist *.egg-info src/*.egg-info src/holdfast/dataplane/ebpf/*.bpf.o*
+	rm -rf .venv build dist *.egg-info src/*.egg-info src/holdfast/dataplane/ebpf/*.bpf.o* src/holdfast/lab/bench/dataplane/*.bpf.o*

@@ -1,0 +1,91 @@
+"""`python -m holdfast.lab.bench.dataplane`: every variant in one run, ratios by round. `--quick` takes a minute."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+
+from holdfast.core.errors import LocalError
+from holdfast.dataplane.ebpf.features import unavailable
+from holdfast.dataplane.ebpf.shipped import shipped
+from holdfast.lab import bench_dataplane, netns
+from holdfast.lab.bench.dataplane.maps import maps
+from holdfast.lab.bench.dataplane.place import place
+from holdfast.lab.bench.dataplane.rates import alone, rates
+from holdfast.lab.bench.dataplane.result import Figure, Rate, Result, tables
+
+PARTS = ("rates", "alone", "maps", "tun")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Status 0 even when a goal is missed: the table says so; 1 if a part failed, 2 if none can run."""
+    options = _options(arguments)
+    try:
+        reason = netns.unavailable() or unavailable()
+        shipped()
+    except LocalError as error:
+        reason = str(error)
+    if reason is not None:
+        print(f"bench: {reason}", file=sys.stderr)
+        return 2
+    try:
+        result = measure(options)
+    except LocalError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        for table in tables(result):
+            console.print(table)
+    return 0
+
+
+def measure(options: argparse.Namespace) -> Result:
+    """The chosen parts. Raises LocalError."""
+    found: list[Rate] = []
+    figures: list[Figure] = []
+    if {"rates", "alone"} & set(options.only):
+        with place() as made:
+            if "rates" in options.only:
+                found += rates(made, options.sizes, options.sessions, options.rounds, options.seconds)
+            if "alone" in options.only:
+                figures += alone(made, options.sessions, options.rounds, options.repeat)
+    if "maps" in options.only:
+        figures += maps(options.entries, options.rounds)
+    if "tun" in options.only:
+        for row in bench_dataplane.measure([64], options.seconds, options.rounds, 1000):
+            figures.append(
+                Figure(
+                    what=f"TUN plane, {row.direction}, 64 octets, 1,000 sessions",
+                    unit="packets/s, on a processor of its own",
+                    value=row.plane,
+                    least=row.plane,
+                    most=row.plane,
+                )
+            )
+    return Result(rates=found, figures=figures)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m holdfast.lab.bench.dataplane", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 1400], help="octets of inner packets")
+    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 1000, 10_000], help="in rotation")
+    parser.add_argument("--entries", type=int, default=100_000, help="sessions of the map figures")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one rate")
+    parser.add_argument("--repeat", type=int, default=1_000_000, help="runs of a program alone")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.rounds, options.seconds, options.sessions = 3, 0.2, [1000]
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

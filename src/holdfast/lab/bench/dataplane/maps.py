@@ -1,0 +1,134 @@
+"""What a start and accounting cost with many sessions: the plane itself, over pins of its own."""
+
+import gc
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from holdfast.dataplane import tundev
+from holdfast.dataplane.ebpf.pins import Pins, open_pins, remove
+from holdfast.dataplane.ebpf.plane import EbpfPlane
+from holdfast.dataplane.ebpf.service import Place, Service
+from holdfast.dataplane.ebpf.shipped import shipped
+from holdfast.lab.bench.dataplane.clock import Stopwatch
+from holdfast.lab.bench.dataplane.result import Figure
+from holdfast.lab.bench.dataplane.traffic import NODE, POOL, entry
+from holdfast.lab.bench.rig import BenchFailed
+from holdfast.lab.netns import claim, entered, ip
+
+INSTALL_GOAL_S, ADOPT_GOAL_S, COUNTERS_GOAL_S = 0.3, 0.3, 0.15
+_DEVICE = "hf0"
+_PER_SESSION = ("sessions", "subscribers", "counters", "slots")
+
+
+def maps(sessions: int, rounds: int) -> Iterator[Figure]:
+    """Times of installing, adopting and counting that many sessions, and the memory that the kernel locks for each.
+
+    Raises LabUnavailable, BpfError, BenchFailed.
+    """
+    want = {each.key: each for each in map(entry, range(1, sessions + 1))}
+    gc.collect()
+    gc.freeze()  # the records are not the plane's to be walked through
+    install: list[float] = []
+    adopt: list[float] = []
+    counted: list[float] = []
+    locked = 0
+    try:
+        for _ in range(rounds):
+            with _on_one_processor(), _namespace() as root:
+                with _plane(root, sessions) as opened:
+                    install.append(_timed(partial(opened.plane.install, want.values())))
+                    opened.plane.begin()
+                    locked = sum(_locked(opened.pins, name) for name in _PER_SESSION)
+                with _plane(root, sessions) as opened:
+                    changes = opened.plane.differences(want)
+                    adopt.append(opened.watch.seconds())
+                    if changes:
+                        raise BenchFailed(f"{len(changes.put)} of {sessions} adopted sessions differ")
+                    counted.append(_timed(opened.plane.all_counters))
+    finally:
+        gc.unfreeze()
+    for what, times, goal in (
+        ("installed from records in memory", install, INSTALL_GOAL_S),
+        ("adopted and compared", adopt, ADOPT_GOAL_S),
+        ("counters read", counted, COUNTERS_GOAL_S),
+    ):
+        yield Figure(
+            what=f"{sessions:,} sessions {what}",
+            unit="s",
+            value=median(times),
+            least=min(times),
+            most=max(times),
+            goal=goal if sessions <= 100_000 else None,
+        )
+    each = locked / sessions
+    yield Figure(what="memory locked per session", unit="octets", value=each, least=each, most=each)
+
+
+class _Opened(NamedTuple):
+    """A plane, its pins, and the time since both were begun to be opened."""
+
+    plane: EbpfPlane
+    pins: Pins
+    watch: Stopwatch
+
+
+def _timed(action: Callable[[], object]) -> float:
+    gc.collect()
+    watch = Stopwatch()
+    action()
+    return watch.seconds()
+
+
+def _locked(pins: Pins, name: str) -> int:
+    """Octets that the kernel accounts to a map."""
+    info = Path(f"/proc/self/fdinfo/{pins.maps[name]}").read_text()
+    fields: Mapping[str, str] = dict(line.split(":\t", 1) for line in info.splitlines() if ":\t" in line)
+    return int(fields["memlock"])
+
+
+@contextmanager
+def _namespace() -> Iterator[str]:
+    """A namespace of its own, entered; the directory of its pins."""
+    with claim() as lab, tempfile.TemporaryDirectory(prefix="holdfast-bench-") as directory:
+        lab.add("node")
+        with entered(lab.name("node")):
+            ip(f"addr add {NODE[0]}/24 dev lo")
+            root = f"{directory}/bpf"
+            try:
+                yield root
+            finally:
+                remove(root)
+
+
+@contextmanager
+def _plane(root: str, sessions: int) -> Iterator[_Opened]:
+    """What a daemon opens at its start."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(NODE)
+        device = tundev.attach(tundev.TunSpec(name=_DEVICE, routes=tundev.pool_routes([POOL])))
+        gc.collect()
+        watch = Stopwatch()
+        pins = open_pins(root, shipped(), sessions, lambda _: None)
+        service = Service(pins, Place(("lo",), "auto", NODE, _DEVICE), lambda _: None)
+        plane = EbpfPlane(pins, device, udp, service, lambda _: None)
+        try:
+            yield _Opened(plane, pins, watch)
+        finally:
+            plane.close()
+
+
+@contextmanager
+def _on_one_processor() -> Iterator[None]:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -1,0 +1,83 @@
+"""What was measured, with the goal that it is held against, as a table and as JSON."""
+
+import msgspec
+from rich.table import Table
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets per second of one variant, median of the rounds, and its ratios to the floor and to kernel forwarding.
+
+    Ratios are medians of those of each round. `arrived` is the least share of what was sent that came out.
+    """
+
+    direction: str
+    size: int
+    sessions: int
+    variant: str
+    pps: float
+    of_floor: float
+    of_kernel: float
+    arrived: float
+    rounds: int
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One other figure: the median of the rounds, the least and the most."""
+
+    what: str
+    unit: str
+    value: float
+    least: float
+    most: float
+    goal: float | None = None
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of one run."""
+
+    rates: list[Rate]
+    figures: list[Figure]
+
+
+FLOOR_GOAL, KERNEL_GOAL, TC_GOAL = 0.85, 1.7, 0.9
+
+
+def tables(result: Result) -> list[Table]:
+    """For a terminal; figures beyond their goal are red."""
+    rates = Table(title="packets per second, one processor", title_style="bold")
+    for name in ("direction", "octets", "sessions", "variant", "pps", "of floor", "of kernel", "arrived"):
+        rates.add_column(name, justify="left" if name in ("direction", "variant") else "right")
+    for row in result.rates:
+        floor_goal = FLOOR_GOAL if row.variant == "xdp" else None
+        kernel_goal = {"xdp": KERNEL_GOAL, "tc": TC_GOAL}.get(row.variant)
+        rates.add_row(
+            row.direction,
+            f"{row.size}",
+            f"{row.sessions:,}",
+            row.variant,
+            f"{row.pps:,.0f}",
+            _marked(f"{row.of_floor:.2f}", floor_goal is None or row.of_floor >= floor_goal),
+            _marked(f"{row.of_kernel:.2f}", kernel_goal is None or row.of_kernel >= kernel_goal),
+            f"{row.arrived:.4f}",
+        )
+    figures = Table(title="programs alone, and maps", title_style="bold")
+    for name in ("what", "median", "least", "most", "goal", "unit"):
+        figures.add_column(name, justify="left" if name in ("what", "unit") else "right")
+    for one in result.figures:
+        figures.add_row(
+            one.what,
+            _marked(_number(one.value), one.goal is None or one.value <= one.goal),
+            _number(one.least),
+            _number(one.most),
+            "" if one.goal is None else f"≤ {_number(one.goal)}",
+            one.unit,
+        )
+    return [table for table, rows in ((rates, result.rates), (figures, result.figures)) if rows]
+
+
+def _marked(text: str, good: bool) -> str:
+    return text if good else f"[red]{text}[/red]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 20 else f"{value:.3f}"
