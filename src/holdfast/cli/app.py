@@ -6,7 +6,7 @@ wrong; 3 no node answers.
 
 import typer
 
-from holdfast.cli import manage, setup, show, state, why
+from holdfast.cli import doctor, manage, setup, show, state, why
 
 app = typer.Typer(
     name="holdfast",
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 setup.add_to(app)
+doctor.add_to(app)
 show.add_to(app)
 manage.add_to(app)
 state.add_to(app)

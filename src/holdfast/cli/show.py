@@ -1,6 +1,7 @@
 """`holdfast show`: what a node knows."""
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -114,6 +115,16 @@ def _whole_seconds(ms: int | None) -> int | None:
     return None if ms is None else round(ms / 1000)
 
 
+DATAPLANE = ("data_", "tun_drops")
+"""How the names of counters of the data plane begin."""
+
+
+class Part(Enum):
+    """Counters that belong together."""
+
+    DATAPLANE = "dataplane"
+
+
 SessionId = Annotated[
     str,
     typer.Argument(metavar="ID", help="TUNNEL/SESSION (local ids), or a session key.", show_default=False),
@@ -165,9 +176,22 @@ def recoveries(config: ConfigFile = None, socket: Socket = None, json: AsJson = 
     _show_list(config, socket, json, "recoveries", RECOVERIES)
 
 
-def counters(config: ConfigFile = None, socket: Socket = None, json: AsJson = False) -> None:
+def counters(
+    part: Annotated[
+        Part | None, typer.Argument(help="Only these: what became of packets.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    socket: Socket = None,
+    json: AsJson = False,
+) -> None:
     """Every counter of the node."""
-    _show_fields(config, socket, json, "counters")
+    answer = call(node_at(config, socket), "GET", "counters")
+    if part is Part.DATAPLANE:
+        answer = {name: count for name, count in answer.items() if name.startswith(DATAPLANE)}
+    if json:
+        print_json(answer)
+    else:
+        print_fields(answer)
 
 
 def parse_session(text: str) -> int:

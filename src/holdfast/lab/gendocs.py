@@ -3,14 +3,19 @@
 `python -m holdfast.lab.gendocs` writes; a test compares.
 """
 
+import ast
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from holdfast.core.counters import Counter
 from holdfast.daemon.config import template
+from holdfast.dataplane.contract import Verdict
+from holdfast.dataplane.ebpf.abi import Reason
 from holdfast.protocol.session import SESSION
 from holdfast.protocol.tunnel import TUNNEL
 from holdfast.wire.describe import avps_markdown
@@ -20,8 +25,35 @@ HERE = Path("docs/generated")
 
 def counters_markdown() -> str:
     """Every counter and what one more of it means."""
-    rows = "\n".join(f"| `{c.name.lower()}` | {c.value} |" for c in Counter)
-    return f"# Counters\n\n`holdfast show counters` prints these.\n\n| counter | one more means |\n|---|---|\n{rows}\n"
+    rows = _meanings((c.name.lower(), c.value) for c in Counter)
+    verdicts = _meanings((f"data_{name.lower()}", text) for name, text in _documented(Verdict))
+    reasons = _meanings((f"data_reason_{name.lower()}", text) for name, text in _documented(Reason))
+    return (
+        f"# Counters\n\n`holdfast show counters` prints these.\n\n{rows}\n## Packets of sessions\n\n"
+        "`holdfast show counters dataplane` prints these alone. What became of a packet in the end: `rx` came from a"
+        f" peer, `tx` from the core.\n\n{verdicts}\n## What the eBPF programs did with packets\n\n"
+        "In more detail, and only of the eBPF plane: `rx` came from a peer, `tx` goes to one, `slow` goes to one by way"
+        f" of the TUN device. These survive a restart.\n\n{reasons}"
+    )
+
+
+def _meanings(rows: Iterable[tuple[str, str]]) -> str:
+    return "| counter | one more means |\n|---|---|\n" + _lines(f"| `{n}` | {text} |" for n, text in rows)
+
+
+def _documented(declared: type[Enum]) -> Iterable[tuple[str, str]]:
+    """The members of an enumeration with the docstrings that stand behind them in its source."""
+    (body,) = ast.parse(inspect.getsource(declared)).body
+    assert isinstance(body, ast.ClassDef)
+    for member, text in pairwise(body.body):
+        if (
+            isinstance(member, ast.Assign)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            (target,) = member.targets
+            assert isinstance(target, ast.Name)
+            yield target.id, " ".join(str(text.value.value).split())
 
 
 def configuration_markdown() -> str:

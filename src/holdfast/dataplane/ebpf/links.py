@@ -38,7 +38,7 @@ class Attached(NamedTuple):
 
 def attach(pins: Pins, interface: Interface, mode: Mode) -> Attached:
     """Serve an interface as configured; with "auto" by XDP where its driver runs it. Raises BpfError."""
-    if mode == "auto" and interface.driver in NOT_NATIVE:
+    if mode == "auto" and likely_mode(interface) == "tc":
         what = interface.driver or "no driver"
         return Attached(
             interface.name, "tc", f"{what}: XDP would lose partial checksums", _ensure(pins, interface, "tc")
@@ -65,6 +65,17 @@ def detach_others(pins: Pins, kept: set[str]) -> list[str]:
     for name in gone:
         os.unlink(f"{pins.directory}/{name}")
     return gone
+
+
+def likely_mode(interface: Interface) -> Literal["xdp", "tc"]:
+    """What "auto" tries first."""
+    return "tc" if interface.driver in NOT_NATIVE else "xdp"
+
+
+def pinned_mode(directory: str, interface: str) -> str:
+    """How an interface is served by the links that are pinned in a directory, "" if it is not."""
+    found = (mode for mode in ("xdp", "tc") if os.path.lexists(f"{directory}/{pin_name(interface, mode)}"))
+    return next(found, "")
 
 
 def pin_name(interface: str, mode: str) -> str:

@@ -139,6 +139,14 @@ def pinned(root: str) -> bool:
     return bpffs.is_bpffs(root) and any("." not in name for name in os.listdir(root))
 
 
+def recorded(root: str) -> str:
+    """The checksum of the programs that are pinned below `root`, "" if there are none."""
+    try:
+        return os.readlink(f"{root}/{CURRENT}/program")
+    except OSError:
+        return ""
+
+
 def remove(root: str) -> bool:
     """Detach and remove all that is pinned below `root`, and the bpffs; False if there was none. Raises NoBpffs."""
     if not bpffs.is_bpffs(root):

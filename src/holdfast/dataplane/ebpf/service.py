@@ -16,7 +16,7 @@ from holdfast.dataplane.ebpf.news import News, Tell
 from holdfast.dataplane.ebpf.pins import Pins
 from holdfast.dataplane.ebpf.syscall import BpfError
 from holdfast.dataplane.ebpf.table import address_key
-from holdfast.dataplane.interfaces import Interface, all_ethernet, index_of, look_at
+from holdfast.dataplane.interfaces import Interface, all_ethernet, finish_checksums, index_of, look_at
 
 HOP_LIFE_MS = 1000
 """How long the programs trust a next hop before they ask the kernel again."""
@@ -86,6 +86,9 @@ class Service:
                 self._tell_once(name, News("dataplane.not_attached", refused, warning=True))
                 continue
             kept.add(links.pin_name(name, attached.mode))
+            if interface.driver == "veth" and attached.mode == "tc" and finish_checksums(name):
+                text = "tx checksum offload off: a LAC in user space would see inner checksums that nobody finished"
+                self._tell(News("dataplane.offload", {"interface": name, "text": text}))
             self.attached[name] = attached
             fields = {"interface": name, "mode": attached.mode, "why": attached.why}
             self._tell_once(name, News("dataplane.attached", fields))
@@ -103,7 +106,7 @@ class Service:
         if attached is not None:
             return attached.mode == "xdp"
         mode = self._place.mode
-        return mode == "xdp" or (mode == "auto" and interface.driver not in links.NOT_NATIVE)
+        return "xdp" in (mode, links.likely_mode(interface) if mode == "auto" else mode)
 
     def _tell_once(self, name: str, news: News) -> None:
         if self._told.get(name) != news:
