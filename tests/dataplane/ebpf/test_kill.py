@@ -249,7 +249,7 @@ def test_nothing_is_lost_while_the_daemon_is_killed_and_upgraded(scene: Scene, t
         assert scene.program() != first
         assert os.readlink(f"{scene.pins}/{CURRENT}/program") == "1" * 64
 
-    scene.lns.control._request("POST", "/v1/stop?teardown=true")
+    scene.lns.control.stop(teardown=True)
     assert scene.lns.reap() == 0
     assert not os.path.exists(scene.pins)
     with entered(scene.net.lns):
