@@ -117,16 +117,17 @@ static __always_inline bool write_tunnel(struct packet *p, const struct hf_subsc
 	return true;
 }
 
-/* Sends the datagram from the TUN device, to a neighbour that the kernel finds. */
-static __always_inline int send_to_neighbour(struct packet *p, const struct bpf_fib_lookup *fib)
+/*
+ * Sends the datagram from the TUN device, to a neighbour that the kernel finds. It also looks up the route again: were
+ * it told the next hop, a packet that waits for an unknown neighbour would keep its route to the TUN device, and leave
+ * without a link header once the neighbour answers.
+ */
+static __always_inline int send_to_neighbour(struct packet *p, __u32 ifindex)
 {
-	struct bpf_redir_neigh neighbour = { .nh_family = fib->family };
-
 	if (bpf_skb_change_head(p->ctx, sizeof(struct ethhdr), 0))
 		return drop(p, HF_SLOW_REFUSED);
-	__builtin_memcpy(neighbour.ipv6_nh, fib->ipv6_dst, sizeof(neighbour.ipv6_nh));
 	count(HF_SLOW_FORWARDED);
-	return bpf_redirect_neigh(fib->ifindex, &neighbour, sizeof(neighbour), 0);
+	return bpf_redirect_neigh(ifindex, NULL, 0, 0);
 }
 
 /* An IP packet for the subscriber `s`. */
@@ -173,7 +174,7 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 		decrease_ttl(p, ip->at, ip->version);
 	count_tx(s->slot, &traffic);
 	if (p->hook == TUN)
-		return send_to_neighbour(p, &fib);
+		return send_to_neighbour(p, fib.ifindex);
 	if (!write_link(p, &hop, bpf_htons(ETH_P_IP)))
 		return drop(p, HF_TX_REFUSED);
 	return send(hop.out_ifindex, HF_TX_FORWARDED);
