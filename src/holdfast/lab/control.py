@@ -77,6 +77,10 @@ class Control:
         """End a tunnel and its sessions."""
         self._request("DELETE", f"/v1/tunnels/{tunnel_id}")
 
+    def stop(self, *, teardown: bool = False) -> None:
+        """Stop the node; with `teardown` its sessions and all it has set up go with it."""
+        self._request("POST", f"/v1/stop?teardown={str(teardown).lower()}")
+
     def prepare(self, name: str, command: str) -> "Shot":
         """The same command, connected but not yet sent: for the last moment before a kill."""
         return Shot(self._path, f"POST /v1/subscribers/{quote(name)}/{command}")
