@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from holdfast.daemon import memory
 from holdfast.dataplane import tundev
 from holdfast.dataplane.ebpf.pins import Pins, open_pins, remove
 from holdfast.dataplane.ebpf.plane import EbpfPlane
@@ -34,7 +35,7 @@ def maps(sessions: int, rounds: int) -> Iterator[Figure]:
     """
     want = {each.key: each for each in map(entry, range(1, sessions + 1))}
     gc.collect()
-    gc.freeze()  # the records are not the plane's to be walked through
+    memory.hold()  # as in the daemon
     install: list[float] = []
     adopt: list[float] = []
     counted: list[float] = []
@@ -53,7 +54,7 @@ def maps(sessions: int, rounds: int) -> Iterator[Figure]:
                         raise BenchFailed(f"{len(changes.put)} of {sessions} adopted sessions differ")
                     counted.append(_timed(opened.plane.all_counters))
     finally:
-        gc.unfreeze()
+        gc.enable()
     for what, times, goal in (
         ("installed from records in memory", install, INSTALL_GOAL_S),
         ("adopted and compared", adopt, ADOPT_GOAL_S),
