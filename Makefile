@@ -29,8 +29,8 @@ lint: $(STAMP)
 unit: compiled
 	./scripts/privileged $(PY) -m pytest
 
-test-interop: INTEROP := --limit 570 -m "not full"
-test-interop-full: INTEROP := --limit 5400
+test-interop: INTEROP := --limit 570
+test-interop-full: INTEROP := --limit 5400 full
 test-interop test-interop-full: compiled
 	@./scripts/setup-interop
 	@./scripts/interop $(INTEROP)

@@ -17,6 +17,7 @@ from holdfast.lab.report import SCHEMA_FILE
 from interop.rig import OUTSIDE
 
 NO_L2TPNS = l2tpns.unavailable() or netns.unavailable()
+pytestmark = pytest.mark.drill
 in_the_kernel = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
 
 

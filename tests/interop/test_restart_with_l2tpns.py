@@ -65,6 +65,7 @@ def test_twice_in_a_row(lines: Sequence[Line]) -> None:
     faults.twice_in_a_row(lines)
 
 
+@pytest.mark.netem
 @pytest.mark.parametrize(
     "moment", [pytest.param(m, marks=() if m == "lcp" else full) for m in faults.HALF_MADE]
 )
