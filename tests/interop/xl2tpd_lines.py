@@ -71,6 +71,10 @@ class Line(AnyLine):
         return self.daemon.pppd
 
     @property
+    def half_made_at_peer(self) -> int:
+        return self.daemon.calls - (self.ready() is not None)
+
+    @property
     def logged(self) -> int:
         return len(self.daemon.said)
 
