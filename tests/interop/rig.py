@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -50,6 +50,16 @@ def possible(reason: str | None) -> pytest.MarkDecorator:
     if reason is not None and (uml.inside() or "HOLDFAST_INTEROP" in os.environ):
         raise LabUnavailable(reason)
     return pytest.mark.skipif(reason is not None, reason=str(reason))
+
+
+def alternately(cases: Iterable[str]) -> list[object]:
+    """Every case with a tunnel of either kind: one kind each, taking turns, and the rest for `full`."""
+    kinds = (OPEN, GUARDED)
+    return [
+        pytest.param(case, kind, marks=() if kind == kinds[i % 2] else pytest.mark.full)
+        for i, case in enumerate(cases)
+        for kind in kinds
+    ]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdfast.daemon.views import SessionView
-from interop.rig import GUARDED, OPEN, OUTSIDE, until
+from interop.rig import GUARDED, OPEN, OUTSIDE, alternately, until
 from interop.xl2tpd_lines import Line, Stage, in_range, our_lac
 
 pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
@@ -18,13 +18,14 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(params=[OPEN, GUARDED])
-def line(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Line]:
-    line = stage.lines[request.param]
+@pytest.fixture
+def line(stage: Stage, kind: str) -> Iterator[Line]:
+    line = stage.lines[kind]
     yield line
     line.hang_up()
 
 
+@pytest.mark.parametrize("kind", [OPEN, GUARDED])
 def test_set_up_ping_and_tcp(line: Line) -> None:
     assert in_range(line, line.connect().address)
     line.expect_traffic()
@@ -38,7 +39,7 @@ CLEARINGS: dict[str, Callable[[Line, SessionView], None]] = {
 }
 
 
-@pytest.mark.parametrize("clearing", CLEARINGS)
+@pytest.mark.parametrize(("clearing", "kind"), alternately(CLEARINGS))
 def test_clear_and_call_again(line: Line, clearing: str) -> None:
     first = line.connect()
     CLEARINGS[clearing](line, first)
@@ -46,12 +47,14 @@ def test_clear_and_call_again(line: Line, clearing: str) -> None:
     line.expect_pings()
 
 
+@pytest.mark.parametrize("kind", [pytest.param(OPEN, marks=pytest.mark.full), GUARDED])
 def test_disconnect(line: Line) -> None:
     line.connect()
     line.hang_up()
     assert line.tunnel
 
 
+@pytest.mark.parametrize("kind", [OPEN, pytest.param(GUARDED, marks=pytest.mark.full)])
 def test_the_lns_ends_and_comes_back(line: Line) -> None:
     first = line.connect()
     line.daemon.end()

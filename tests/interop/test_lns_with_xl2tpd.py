@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from holdfast.daemon.views import SessionView
-from interop.rig import GUARDED, OPEN, OUTSIDE
+from interop.rig import GUARDED, OPEN, OUTSIDE, alternately
 from interop.xl2tpd_lines import Line, Stage, in_range, our_lns
 
 pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
@@ -18,14 +18,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield stage
 
 
-@pytest.fixture(params=[OPEN, GUARDED])
-def line(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Line]:
-    line = stage.lines[request.param]
+@pytest.fixture
+def line(stage: Stage, kind: str) -> Iterator[Line]:
+    line = stage.lines[kind]
     yield line
     if line.daemon.pppd is not None:
         line.hang_up()
 
 
+@pytest.mark.parametrize("kind", [OPEN, GUARDED])
 def test_set_up_ping_and_tcp(line: Line) -> None:
     assert in_range(line, line.connect().address)
     line.expect_traffic()
@@ -40,7 +41,7 @@ CLEARINGS: dict[str, Callable[[Line, SessionView], None]] = {
 }
 
 
-@pytest.mark.parametrize("clearing", CLEARINGS)
+@pytest.mark.parametrize(("clearing", "kind"), alternately(CLEARINGS))
 def test_clear(line: Line, clearing: str) -> None:
     CLEARINGS[clearing](line, line.connect())
     line.released()
