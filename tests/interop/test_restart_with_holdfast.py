@@ -91,5 +91,15 @@ def test_icrq_during_the_outage(stages: Stages, lines: Sequence[Line], seconds: 
     faults.icrq(stages[0].more, lines, seconds)
 
 
-def test_after_many_messages(lines: Sequence[Line]) -> None:
-    faults.after_many_messages(lines)
+@pytest.mark.parametrize(
+    ("role", "line"),
+    [
+        (0, 0),
+        (1, 3),
+        *(pytest.param(r, i, marks=full) for r, i in ((0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2))),
+    ],
+)
+def test_after_many_messages(stages: Stages, lines: Sequence[Line], role: int, line: int) -> None:
+    """One tunnel at a time: the other subscribers' LCP echoes stay unanswered meanwhile."""
+    stage = stages[role]
+    faults.after_many_messages(stage.all, stage.all[line])
