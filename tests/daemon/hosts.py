@@ -9,9 +9,10 @@ from msgspec import structs
 from holdfast.core.clock import SECOND, Instant
 from holdfast.daemon.config import parse
 from holdfast.daemon.effects import Address, Effect, Log, Persist, Release, Send, Unwant, Want
+from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.node import Node
 from holdfast.dataplane.contract import Entry
-from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key
+from holdfast.records import Counters, EndpointRecord, SessionRecord, TunnelRecord, session_key
 from holdfast.records.ledger import PeerKey, PeerRecord
 from holdfast.records.writes import (
     Alive,
@@ -87,6 +88,8 @@ class Host:
         self.peers: dict[PeerKey, PeerRecord] = {}
         self.alive_utc_us = 0
         self.plane: dict[int, Entry] = {}
+        self.traffic: dict[int, Counters] = {}
+        """What the data plane has counted, by session key."""
         self.set_aside: list[TunnelRecord | SessionRecord | EndpointRecord] = []
         self.logs: list[Log] = []
         self.clock: Callable[[], Instant] = lambda: 0
@@ -96,7 +99,12 @@ class Host:
 
     def new_process(self) -> None:
         """A process that has not yet read its records."""
-        self.node = Node(self.config, self.random.randbytes, lambda: BEGAN_UTC_US + self.clock())
+        self.node = Node(
+            self.config,
+            self.random.randbytes,
+            lambda: BEGAN_UTC_US + self.clock(),
+            lambda key: self.traffic.get(key, NO_TRAFFIC),
+        )
         self.plane.clear()
         self.logs.clear()
 

@@ -9,6 +9,7 @@ from holdfast.core.clock import SECOND
 from holdfast.daemon.proofs import INTERVAL, TRIES, Proofs
 from holdfast.daemon.views import RecoveryView
 from holdfast.protocol.pace import ECHOES_PER_TICK, TICK
+from holdfast.records import Counters
 
 WITHOUT_RFC4951 = "[failover]\nadvertise = false\n"
 OFTEN = "[ppp]\necho_interval_s = 100\n"
@@ -61,6 +62,51 @@ def test_every_session_is_asked_once_and_counted(who: str, failover: str) -> Non
     (event,) = host.events("node.proved")
     assert event.fields == {"tunnels": 2, "proved": 6, "silent": 0, "ended": 0}
     assert not host.events("session.down")
+
+
+@pytest.mark.parametrize("who", [LNS, LAC])
+def test_data_from_the_peer_is_as_good_as_an_answer(who: str) -> None:
+    network = silent_network()
+    host = network.hosts[who]
+    busy, *idle = host.node.lines
+    network.lose = lambda sender, data: data[6:].startswith(ECHO_REQUEST)
+    restart(network, host)
+    network.run(2)
+    assert sum(v.unproved for v in views(host)) == 4
+    from_peer = Counters(up_packets=1) if who == LNS else Counters(down_packets=1)
+    host.traffic[busy] = from_peer
+    network.run(INTERVAL / SECOND)
+    assert sum(v.proved for v in views(host)) == 1
+    network.run(TRIES * INTERVAL / SECOND)
+    assert busy in host.node.lines
+    assert not host.node.lines.keys() & set(idle)
+
+
+@pytest.mark.parametrize("who", [LNS, LAC])
+def test_what_we_send_ourselves_proves_nothing(who: str) -> None:
+    network = silent_network()
+    host = network.hosts[who]
+    old = set(host.node.lines)
+    network.lose = lambda sender, data: data[6:].startswith(ECHO_REQUEST)
+    restart(network, host)
+    for n in range(round(1 + TRIES * INTERVAL / SECOND)):
+        to_peer = Counters(down_packets=n) if who == LNS else Counters(up_packets=n)
+        host.traffic = dict.fromkeys(host.node.lines, to_peer)
+        network.run(1)
+    network.run(1)
+    assert not host.node.lines.keys() & old
+
+
+def test_a_subscriber_whose_echoes_are_lost_stays_while_it_sends_data() -> None:
+    network = silent_network(lns_ppp="echo_interval_s = 5\n")
+    host = network.lns
+    busy, idle = list(host.node.lines)[:2]
+    network.lose = lambda sender, data: data[6:].startswith(ECHO_REQUEST)
+    for n in range(60):
+        host.traffic = {busy: Counters(up_packets=n)}
+        network.run(1)
+    assert busy in host.node.lines
+    assert idle not in host.node.lines
 
 
 def test_a_session_that_does_not_answer_is_ended_here_and_at_the_peer() -> None:

@@ -16,7 +16,7 @@ NO_TRAFFIC = Counters()
 
 class Line:
     """`saved`: a record was asked for, `recorded`: one is on disk. `address` is the subscriber's; `held` mirrors the
-    link's.
+    link's; `received` is how many packets the data plane has had from the peer, when it was last asked.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Line:
         "key",
         "link",
         "pool",
+        "received",
         "recorded",
         "saved",
         "session",
@@ -52,6 +53,7 @@ class Line:
         self.held = False
         self.deadline: Instant | None = None
         self.counter_base = NO_TRAFFIC
+        self.received: int | None = None
 
     @property
     def tunnel_id(self) -> int:

@@ -36,7 +36,7 @@ from holdfast.daemon.identity import INTERVAL as ENDPOINT_INTERVAL
 from holdfast.daemon.identity import Identity
 from holdfast.daemon.lac import Lac
 from holdfast.daemon.ledger import Ledger
-from holdfast.daemon.line import Line
+from holdfast.daemon.line import NO_TRAFFIC, Line
 from holdfast.daemon.proofs import NO_ANSWER, Proofs, Turn
 from holdfast.daemon.recoveries import Recoveries, log_of
 from holdfast.daemon.settings import endpoint_settings, local_aaa, peer_finder, server_config
@@ -49,7 +49,7 @@ from holdfast.protocol.recovery import choose
 from holdfast.protocol.settings import Method
 from holdfast.protocol.silent import ROLE as SILENT
 from holdfast.protocol.tunnel import Tunnel
-from holdfast.records import PppRecord, SessionRecord, Side, session_key, split_key
+from holdfast.records import Counters, PppRecord, SessionRecord, Side, session_key, split_key
 from holdfast.records.writes import ForgetSession, Hint, Save, SetAside
 from holdfast.state.saved import Saved
 from holdfast.wire.codes import Cdn, General, StopCcn
@@ -67,10 +67,20 @@ PPP_CAUSES: Final = {
 
 
 class Node:
-    """An LNS, a LAC, or both."""
+    """An LNS, a LAC, or both.
 
-    def __init__(self, config: Config, random: RandomBytes, utc_us: Callable[[], int]) -> None:
+    `traffic(key)` is what the data plane has counted for a session, nothing if it does not forward.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        random: RandomBytes,
+        utc_us: Callable[[], int],
+        traffic: Callable[[int], Counters] = lambda key: NO_TRAFFIC,
+    ) -> None:
         self.config = config
+        self._traffic = traffic
         self.endpoint = Endpoint(endpoint_settings(config), peer_finder(config), random, utc_us)
         self.aaa = local_aaa(config)
         self.lines: dict[int, Line] = {}
@@ -432,6 +442,8 @@ class Node:
     def _line_timer(self, line: Line, now: Instant, out: list[Effect]) -> None:
         """A link's timer. A session with a record does not end by it while the tunnel itself is in doubt (K-7)."""
         link = line.link
+        if self._data_came(line) and link.unanswered:
+            link.activity(now)
         if line.saved:
             suspect = line.tunnel.suspect
             if suspect != line.held:
@@ -444,8 +456,25 @@ class Node:
         except Exception as e:  # noqa: BLE001  # as in _guarded
             self._line_fault(line, e, now, out)
 
+    def _data_came(self, line: Line) -> bool:
+        """Whether the data plane has had packets from the peer in this session since this was last asked.
+
+        They are as good as the answer to an echo, which gets lost where more arrives than a socket holds.
+        """
+        if not line.link.opened:
+            return False
+        traffic = self._traffic(line.key)
+        before = line.received
+        line.received = traffic.up_packets if line.session.side is Side.LNS else traffic.down_packets
+        return before is not None and line.received != before
+
     def _prove(self, line: Line, turn: Turn, now: Instant, out: list[Effect]) -> None:
         """Ask a recovered session for a sign of life, and its peer too; or end it, because none has come."""
+        if self._data_came(line) and line.link.unanswered:
+            line.link.activity(now)
+            self.proofs.heard(line.key, now, out)
+            self._follow(line, [], now, out)
+            return
         if turn is Turn.END:
             self._finished(line, links.Finished(links.Cause.ECHO_TIMEOUT, NO_ANSWER), now, out)
             return

@@ -31,15 +31,16 @@ from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
 from holdfast.daemon.device import DeviceWatch, Watched
 from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
+from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
 from holdfast.dataplane import tundev
-from holdfast.dataplane.contract import DataPlane
+from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
-from holdfast.records import SessionRecord, Side
+from holdfast.records import Counters, SessionRecord, Side
 from holdfast.state.errors import JournalError
 from holdfast.state.journal import Done, Journal, Saved
 
@@ -127,7 +128,7 @@ class Daemon:
         journal, self._saved = self._take_records(at_end)
         self._device = device_spec(config, self._saved.sessions)
         self._plane, watched = self._take_plane(at_end)
-        self._node = Node(config, Chance().take, utc_us)
+        self._node = Node(config, Chance().take, utc_us, self._traffic)
         self._runner = Runner(
             self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
         )
@@ -285,6 +286,12 @@ class Daemon:
             self._say("device.removed", device=self._device.name)
 
     # Events.
+
+    def _traffic(self, key: int) -> Counters:
+        try:
+            return self._plane.counters(key)
+        except UnknownSession:
+            return NO_TRAFFIC
 
     def log(self, log: Log) -> None:
         """Write an event; the API is imported once the node is synchronised."""
