@@ -16,14 +16,18 @@
  *   ports        ARRAY         ifindex % HF_PORTS -> hf_port    interfaces between which XDP may redirect
  *   hops         PERCPU_ARRAY  hash -> hf_hop                   next hops, kept by the programs alone
  *   config       ARRAY         0 -> hf_config
+ *   captures     RINGBUF       hf_capture                       packets of sessions that are traced
+ *   capturing    PERCPU_ARRAY  0 -> hf_capture                  where they are put together
  */
 #ifndef HOLDFAST_ABI_H
 #define HOLDFAST_ABI_H
 
 #include <linux/types.h>
 
-#define HF_LAYOUT 1
+#define HF_LAYOUT 2
 #define HF_PORTS 256
+#define HF_SNAP 2048		/* octets of a packet that a trace shows at most */
+#define HF_CAPTURES (1 << 20)	/* octets of `captures` */
 
 /* The ids in a data message that we receive. */
 struct hf_ids {
@@ -39,6 +43,7 @@ enum hf_flag {
 	HF_ACFC = 8,		/* the peer takes frames without address and control (RFC 1661 6.6) */
 	HF_PFC = 16,		/* the peer takes a protocol of one octet (RFC 1661 6.5) */
 	HF_LENGTH = 32,		/* data headers to the peer carry Length (RFC 2661 3.1) */
+	HF_TRACE = 64,		/* its packets are shown in `captures` */
 };
 
 /* A session seen from its peer. */
@@ -115,6 +120,22 @@ struct hf_config {
 	__u32 generation;	/* to change it empties `hops` */
 	__u32 hop_mask;		/* entries of `hops` in use, a power of two, minus 1 */
 	__u32 hop_life;		/* how long a next hop holds, in units of 2^20 ns; 0: look up every packet's */
+};
+
+/*
+ * A packet of a session with HF_TRACE, from its outer IP header on. Of `data` only `captured` octets are in the ring.
+ * Packets that the daemon gets to see are not here.
+ */
+struct hf_capture {
+	__be16 tunnel;		/* our ids */
+	__be16 session;
+	__u32 length;		/* of the packet, perhaps with octets of the link behind it */
+	__u64 at_ns;		/* CLOCK_MONOTONIC */
+	__u64 missed;		/* packets that found the ring full: on this CPU, since the maps were made */
+	__u16 captured;
+	__u16 to_peer;		/* 1: it goes to the peer */
+	__u32 unused;
+	__u8 data[HF_SNAP];
 };
 
 /*

@@ -7,6 +7,7 @@
 #ifndef HOLDFAST_DECAP_H
 #define HOLDFAST_DECAP_H
 
+#include "capture.h"
 #include "counters.h"
 #include "daemon.h"
 #include "echo.h"
@@ -135,8 +136,8 @@ static __always_inline int finish_in_kernel(struct packet *p, enum hf_reason rea
 	return pass(p, reason);
 }
 
-static __always_inline int forward_inner(struct packet *p, const struct hf_session *session, struct ip *ip,
-					 struct bpf_fib_lookup *fib)
+static __always_inline int forward_inner(struct packet *p, const struct message *m, const struct hf_session *session,
+					 struct ip *ip, struct bpf_fib_lookup *fib)
 {
 	const struct traffic traffic = { .packets = 1, .bytes = ip->total };
 	__be16 protocol = ip->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
@@ -154,6 +155,7 @@ static __always_inline int forward_inner(struct packet *p, const struct hf_sessi
 		if (obstacle != NONE)
 			reason = reason_of(obstacle);
 	}
+	show_rx(p, m, session);
 	if (!remove_tunnel(p, ip))
 		return drop(p, HF_RX_REFUSED);
 	ip->at = p->ip;
@@ -168,6 +170,14 @@ static __always_inline int forward_inner(struct packet *p, const struct hf_sessi
 	return send(hop.out_ifindex, reason);
 }
 
+/* A packet of a session is dropped. */
+static __always_inline int refuse(struct packet *p, const struct message *m, const struct hf_session *session,
+				  enum hf_reason reason)
+{
+	show_rx(p, m, session);
+	return drop(p, reason);
+}
+
 /* Inner IPv4: only from the subscriber's address. */
 static __always_inline int decapsulate_ipv4(struct packet *p, const struct message *m, const struct iphdr *outer,
 					    const struct udphdr *udp, const struct hf_session *session)
@@ -177,16 +187,16 @@ static __always_inline int decapsulate_ipv4(struct packet *p, const struct messa
 	struct ip ip;
 
 	if (!parse_ipv4(p, m->ppp, m->end - m->ppp, &ip) || (void *)(inner + 1) > p->end)
-		return drop(p, HF_RX_MALFORMED);
+		return refuse(p, m, session, HF_RX_MALFORMED);
 	if (inner->saddr != session->address)
-		return drop(p, HF_RX_SPOOFED);
+		return refuse(p, m, session, HF_RX_SPOOFED);
 	if ((inner->daddr & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000)) /* multicast, broadcast */
 		return to_daemon(p, outer, udp, HF_RX_PPP);
 	fib.l4_protocol = ip.protocol;
 	fib.tos = ip.tos;
 	fib.ipv4_src = inner->saddr;
 	fib.ipv4_dst = inner->daddr;
-	return forward_inner(p, session, &ip, &fib);
+	return forward_inner(p, m, session, &ip, &fib);
 }
 
 static __always_inline bool link_local(const struct in6_addr *address)
@@ -204,17 +214,17 @@ static __always_inline int decapsulate_ipv6(struct packet *p, const struct messa
 	struct ip ip;
 
 	if (!parse_ipv6(p, m->ppp, m->end - m->ppp, &ip) || (void *)(inner + 1) > p->end)
-		return drop(p, HF_RX_MALFORMED);
+		return refuse(p, m, session, HF_RX_MALFORMED);
 	if (inner->daddr.s6_addr[0] == 0xff || link_local(&inner->daddr) || link_local(&inner->saddr))
 		return to_daemon(p, outer, udp, HF_RX_PPP);
 	prefix = (__u64)bpf_ntohl(inner->saddr.s6_addr32[0]) << 32 | bpf_ntohl(inner->saddr.s6_addr32[1]);
 	if ((prefix ^ bpf_be64_to_cpu(session->prefix)) >> ((64 - session->prefix_length) & 63))
-		return drop(p, HF_RX_SPOOFED);
+		return refuse(p, m, session, HF_RX_SPOOFED);
 	fib.l4_protocol = ip.protocol;
 	fib.flowinfo = *(__be32 *)inner & bpf_htonl(0x0fffffff);
 	__builtin_memcpy(fib.ipv6_src, &inner->saddr, sizeof(fib.ipv6_src));
 	__builtin_memcpy(fib.ipv6_dst, &inner->daddr, sizeof(fib.ipv6_dst));
-	return forward_inner(p, session, &ip, &fib);
+	return forward_inner(p, m, session, &ip, &fib);
 }
 
 static __always_inline bool is_local(__be32 address)

@@ -6,6 +6,7 @@
 #ifndef HOLDFAST_ECHO_H
 #define HOLDFAST_ECHO_H
 
+#include "capture.h"
 #include "outer.h"
 
 #define ECHO_REQUEST 9
@@ -73,6 +74,7 @@ static __always_inline int answer_echo(struct packet *p, const struct message *m
 
 	if ((void *)(eth + 1) > p->end || (void *)(ids + 2) > p->end || (void *)(echo + 1) > p->end)
 		return drop(p, HF_RX_REFUSED);
+	show_rx(p, m, session);
 	difference = sum_of(ids) + sum_of(words) + sum_of(words + 2);
 	difference = (__u16)~fold(difference);
 	ids[0] = session->peer_tunnel;
@@ -88,6 +90,8 @@ static __always_inline int answer_echo(struct packet *p, const struct message *m
 	__builtin_memcpy(eth->h_source, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, mac, ETH_ALEN);
 	change_udp_checksum(p, p->ip + sizeof(*ip), fold(difference));
+	if (__builtin_expect(session->flags & HF_TRACE, 0))
+		capture(p, m->ids.tunnel, m->ids.session, true);
 	count(HF_RX_ECHO);
 	return p->hook == XDP ? XDP_TX : bpf_redirect(p->ifindex, 0);
 }

@@ -172,6 +172,7 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 		return drop(p, REASON(p, REFUSED, REFUSED));
 	if (p->hook != TUN)
 		decrease_ttl(p, ip->at, ip->version);
+	show_tx(p, s);
 	count_tx(s->slot, &traffic);
 	if (p->hook == TUN)
 		return send_to_neighbour(p, fib.ifindex);

@@ -73,4 +73,16 @@ struct {
 	__type(value, struct hf_config);
 } config SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, HF_CAPTURES);
+} captures SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hf_capture);
+} capturing SEC(".maps");
+
 #endif

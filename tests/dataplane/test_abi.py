@@ -40,6 +40,7 @@ def test_every_field_and_number_is_that_of_the_header(tmp_path: Path) -> None:
             expected.append(f"{kind} {name} {at} {size}")
     numbers = {f"HF_{member.name}": member.value for enum in (abi.Reason, abi.Flag) for member in enum}
     numbers |= {"HF_REASONS": len(abi.Reason), "HF_LAYOUT": abi.LAYOUT, "HF_PORTS": abi.PORTS}
+    numbers |= {"HF_SNAP": abi.SNAP, "HF_CAPTURES": abi.CAPTURES}
     for name, value in numbers.items():
         lines.append(f'printf("{name} %d\\n", (int){name});')
         expected.append(f"{name} {value}")

@@ -9,12 +9,14 @@ import pytest
 
 from dataplane import programs
 from dataplane.cases import (
+    BIG_CUTTABLE,
     CASES,
     CORE,
     COUNTED_UP,
     DOWN,
     IP,
     KEY,
+    LCP,
     LNS,
     NODE,
     OTHER,
@@ -36,6 +38,7 @@ from dataplane.programs import Hook, missing
 from holdfast.dataplane.contract import BadEntry, UnknownSession, Verdict
 from holdfast.dataplane.ebpf.pins import remove
 from holdfast.dataplane.reconcile import plan, reconcile
+from holdfast.dataplane.trace import Seen, decapsulated
 from holdfast.records import Counters, Side
 
 REASON = missing()
@@ -200,6 +203,75 @@ def test_reconcile_installs_changes_and_removes_and_reads_back(make: Callable[..
     assert dict(bench.plane.enumerate()) == want
     again, _ = reconcile(bench.plane, want)
     assert not again
+
+
+def datagrams(seen: list[Seen]) -> list[tuple[bool, bytes]]:
+    """Direction and UDP payload of what a trace has shown, whole."""
+    assert all(shown.length == len(shown.packet) for shown in seen)
+    return [(shown.to_peer, shown.packet[28:]) for shown in seen]
+
+
+def test_a_trace_shows_a_sessions_packets_and_nobody_elses(make: Callable[..., Bench]) -> None:
+    bench, seen = make(), list[Seen]()
+    bench.plane.install([LNS, entry(session=4, address=OTHER)])
+    bench.plane.trace(KEY, seen.append)
+    spoofed, cut = OURS + IP + packet(OTHER, CORE), OURS + IP + UP[:-1]
+    for data in (OURS + IP + UP, OURS + LCP, spoofed, cut):
+        bench.inject(FromPeer(data))
+    bench.inject(FromPeer(OURS + IP + UP, STRANGER), FromPeer(b"\0\2\0\7\0\4" + IP + packet(OTHER, CORE)))
+    bench.inject(FromDevice(packet(CORE, OTHER)))
+    bench.plane.show_traced()
+    shown = datagrams(seen)
+    assert sorted(shown) == sorted((False, data) for data in (OURS + IP + UP, OURS + LCP, spoofed, cut))
+    ends = {(s.packet[12:16], s.packet[16:20]) for s in seen}
+    assert ends <= {(socket.inet_aton(PEER[0]), socket.inet_aton(to)) for to in (NODE[0], "0.0.0.0")}
+    assert {s.key for s in seen} == {KEY}
+    inner = [found.packet for found in map(decapsulated, seen) if found is not None]
+    assert UP in inner and len(inner) == 3  # LCP is none, and what is cut is shown as far as it goes
+    assert bench.plane.traced_missed() == 0
+
+
+def test_a_trace_shows_what_goes_to_the_peer_as_it_goes(make: Callable[..., Bench]) -> None:
+    bench, seen = make(), list[Seen]()
+    bench.plane.install([entry(with_length=True, mtu=1000)])
+    bench.plane.trace(KEY, seen.append)
+    small, large = bench.inject(FromDevice(DOWN)), bench.inject(FromDevice(BIG_CUTTABLE))
+    bench.plane.show_traced()
+    seen.sort(key=lambda shown: shown.at_ns)
+    shown, sent = datagrams(seen), [data for data, _ in small.to_peer + large.to_peer]
+    assert [(to_peer, len(data), data[:14]) for to_peer, data in shown] == [
+        (True, len(d), d[:14]) for d in sent
+    ]
+    assert len(sent) == 3
+    found = decapsulated(seen[0])
+    assert (
+        found is not None and found.to_peer and found.packet[-8:] == DOWN[-8:] and len(found.packet) == SIZE
+    )
+
+
+def test_a_trace_ends_when_it_is_told_to_and_with_the_session(make: Callable[..., Bench]) -> None:
+    bench, seen = make(), list[Seen]()
+
+    def send() -> list[bool]:
+        seen.clear()
+        bench.inject(FromPeer(OURS + IP + UP))
+        bench.inject(FromDevice(DOWN))
+        bench.plane.show_traced()
+        return [shown.to_peer for shown in seen]
+
+    bench.plane.trace(KEY, seen.append)  # before there is an entry
+    bench.plane.install([LNS])
+    assert send() == [False, True]
+    bench.plane.install([entry(mtu=1400)])
+    assert send() == [False, True], "it outlasts a replacement"
+    bench.plane.trace(KEY, None)
+    assert send() == []
+    bench.plane.trace(KEY, seen.append)
+    bench.plane.remove([KEY])
+    bench.plane.forget([KEY])
+    bench.plane.install([LNS])
+    assert send() == []
+    bench.plane.trace(KEY, None)
 
 
 def test_plan_of_what_agrees_is_empty() -> None:

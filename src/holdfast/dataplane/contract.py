@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast.core.errors import LocalError
 from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.trace import Sink
 from holdfast.records import Counters, Side
 
 Address: TypeAlias = tuple[str, int]
@@ -177,6 +178,21 @@ class DataPlane(Protocol):
 
         Raises DeviceLost.
         """
+
+    def trace(self, key: int, sink: Sink | None) -> None:
+        """Show a session's packets to `sink` from now on, forwarded or refused; None ends that, and so does `remove`.
+
+        There need not be an entry yet. What the daemon sends by itself is not shown.
+        """
+
+    def traces_fileno(self) -> int:
+        """The descriptor that is readable while packets wait for `show_traced`, -1 if none ever do."""
+
+    def show_traced(self) -> None:
+        """Give a bounded number of those to their sinks."""
+
+    def traced_missed(self) -> int:
+        """How many packets of traced sessions were not shown for want of room, since the plane was made."""
 
     def close(self) -> None:
         """Let go of the device, which stays and keeps its routes.

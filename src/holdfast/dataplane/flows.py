@@ -17,6 +17,7 @@ from holdfast.core.errors import Malformed
 from holdfast.dataplane import ipv4
 from holdfast.dataplane.contract import CONTROL, Address, BadEntry, Entry, Punt, UnknownSession, Verdict
 from holdfast.dataplane.inbox import source_word
+from holdfast.dataplane.trace import Sink
 from holdfast.records import Counters, Side, session_key
 from holdfast.wire import header, ppp
 
@@ -43,7 +44,8 @@ class Flow:
     """One installed session. `source` and `destination` are what a packet from the peer must have: one is
     NOBODY.
 
-    `head` is all that goes before an IP packet to the peer, "" if each packet needs its own (Length, Ns).
+    `head` is all that goes before an IP packet to the peer, "" if each packet needs its own (Length, Ns) or is traced:
+    then it is no plain case.
     """
 
     __slots__ = ("address", "destination", "entry", "head", "ids", "mtu", "ns", "outbox", "peer_word",
@@ -61,8 +63,13 @@ class Flow:
         self.entry, self.outbox, self.mtu = entry, outbox, entry.mtu
         lns = entry.side is Side.LNS
         self.source, self.destination = (self.address, NOBODY) if lns else (NOBODY, self.address)
-        self.head = b"" if entry.with_length or entry.sequenced else _head(entry, 0, 0)
+        self.be_traced(False)
         self.rx_packets = self.rx_bytes = self.tx_packets = self.tx_bytes = self.ns = 0
+
+    def be_traced(self, traced: bool) -> None:
+        """A traced session's packets go by the complete rules."""
+        entry = self.entry
+        self.head = b"" if traced or entry.with_length or entry.sequenced else _head(entry, 0, 0)
 
     def succeed(self, old: "Flow") -> None:
         """Go on counting where `old`, the same session by an earlier entry, stopped."""
@@ -145,6 +152,7 @@ class Flows:
         self.by_destination: dict[int, Flow] = {}
         self.by_source: dict[int, Flow] = {}
         self.verdicts: list[int] = [0] * len(Verdict)
+        self.sinks: dict[int, Sink] = {}
         self._outboxes: dict[Address, Outbox] = {}
 
     def install(self, entries: Iterable[Entry]) -> None:
@@ -160,12 +168,24 @@ class Flows:
             if old is not None:
                 flow.succeed(old)
                 self._forget_address(old)
+            if entry.key in self.sinks:
+                flow.be_traced(True)
             self.by_key[entry.key] = self.by_ids[flow.ids] = flow
             self._by_address(flow)[flow.address] = flow
 
     def _make(self, entry: Entry, outbox: Outbox) -> Flow:
         """A flow for an entry. Raises BadEntry."""
         return Flow(entry, outbox)
+
+    def trace(self, key: int, sink: Sink | None) -> None:
+        """Show a session's packets, or no longer (DataPlane.trace)."""
+        if sink is not None:
+            self.sinks[key] = sink
+        elif self.sinks.pop(key, None) is None:
+            return
+        flow = self.by_key.get(key)
+        if flow is not None:
+            flow.be_traced(sink is not None)
 
     def find(self, ids: int) -> Flow | None:
         """The flow of a data message: local tunnel id << 16 | local session id."""

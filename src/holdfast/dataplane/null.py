@@ -3,12 +3,14 @@
 For nodes that only speak the control protocol, for simulations, and as the plainest form of the contract.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.dataplane.contract import Address, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.flows import Arrival, Departure, Flows
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.reconcile import plan
+from holdfast.dataplane.trace import NOWHERE, Seen, Sink, claimed_session, outer
 from holdfast.records import Counters
 
 
@@ -24,7 +26,10 @@ class NullPlane:
 
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries (DataPlane.remove)."""
-        return self._flows.remove(keys)
+        gone = list(keys)
+        for key in gone:
+            self._flows.sinks.pop(key, None)
+        return self._flows.remove(gone)
 
     def begin(self) -> None:
         """It forwards already (DataPlane.begin)."""
@@ -71,6 +76,8 @@ class NullPlane:
     def arrive(self, data: bytes, source: Address) -> Arrival:
         """Judge and count one datagram."""
         arrival = self._flows.from_peer(data, source)
+        if arrival.verdict is not Verdict.RX_WRONG_PEER:
+            self._show(claimed_session(data), False, data, source, NOWHERE)
         self._flows.verdicts[arrival.verdict] += 1
         if arrival.verdict is Verdict.RX_FORWARDED and arrival.flow is not None:
             arrival.flow.rx_packets += 1
@@ -80,11 +87,36 @@ class NullPlane:
     def depart(self, packet: bytes) -> Departure:
         """Judge and count one packet of the device that there would be."""
         departure = self._flows.from_device(packet)
+        if departure.flow is not None:
+            entry = departure.flow.entry
+            for datagram in departure.datagrams:
+                self._show(entry.key, True, datagram, entry.local, entry.peer)
         self._flows.verdicts[departure.verdict] += 1
         if departure.verdict is Verdict.TX_FORWARDED and departure.flow is not None:
             departure.flow.tx_packets += 1
             departure.flow.tx_bytes += len(packet)
         return departure
+
+    def trace(self, key: int, sink: Sink | None) -> None:
+        """Show a session's packets (DataPlane.trace)."""
+        self._flows.trace(key, sink)
+
+    def traces_fileno(self) -> int:
+        """Packets are shown as they pass: -1 (DataPlane.traces_fileno)."""
+        return -1
+
+    def show_traced(self) -> None:
+        """None wait (DataPlane.show_traced)."""
+
+    def traced_missed(self) -> int:
+        """None are missed (DataPlane.traced_missed)."""
+        return 0
+
+    def _show(self, key: int, to_peer: bool, datagram: bytes, source: Address, to: Address) -> None:
+        sink = self._flows.sinks.get(key)
+        if sink is not None:
+            packet = outer(datagram, source, to)
+            sink(Seen(key, time.time_ns(), to_peer, len(packet), packet))
 
     def fileno(self) -> int:
         """There is nothing to watch: -1."""

@@ -14,6 +14,7 @@ packets; no error of the device or the socket escapes, each is the verdict of th
 
 import os
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from errno import EAGAIN, EINVAL, EIO, EMSGSIZE, ENOBUFS
@@ -22,9 +23,10 @@ from typing import Any, Protocol
 from holdfast.core.errors import LocalError
 from holdfast.dataplane import ipv4
 from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Plan, Punt, Verdict
-from holdfast.dataplane.flows import Flows, Outbox
+from holdfast.dataplane.flows import Flow, Flows, Outbox
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.reconcile import plan
+from holdfast.dataplane.trace import HEADERS, NOWHERE, Seen, Sink, claimed_session, outer
 from holdfast.records import Counters, session_key
 from holdfast.wire.header import DATA, DATA_LENGTH, T
 
@@ -152,6 +154,7 @@ class TunPlane:
         """Remove entries (DataPlane.remove)."""
         removed: dict[int, Counters] = {}
         for key in keys:
+            self._flows.sinks.pop(key, None)
             flow = self._flows.by_key.get(key)
             if flow is not None:
                 self.mtu.change(flow.mtu, 0)
@@ -202,6 +205,21 @@ class TunPlane:
         """Packets by verdict (DataPlane.verdicts)."""
         return self._flows.totals()
 
+    def trace(self, key: int, sink: Sink | None) -> None:
+        """Show a session's packets (DataPlane.trace)."""
+        self._flows.trace(key, sink)
+
+    def traces_fileno(self) -> int:
+        """Packets are shown as they pass: -1 (DataPlane.traces_fileno)."""
+        return -1
+
+    def show_traced(self) -> None:
+        """None wait (DataPlane.show_traced)."""
+
+    def traced_missed(self) -> int:
+        """None are missed (DataPlane.traced_missed)."""
+        return 0
+
     def fileno(self) -> int:
         """The TUN device's descriptor."""
         return self._device.fd
@@ -215,6 +233,8 @@ class TunPlane:
         """Forward what `inbox` holds to the device (DataPlane.receive)."""
         punts: list[Punt] = []
         flows = self._flows
+        if flows.sinks:
+            self._show_arrivals(inbox)
         by_ids, clamp, write, fd = flows.by_ids, flows.mss_clamp, os.write, self._device.fd
         buffer, view, slot_size = inbox.buffer, inbox.view, inbox.slot_size
         starts, sources = inbox.starts, inbox.sources
@@ -290,6 +310,27 @@ class TunPlane:
             flow.rx_bytes += len(packet)
         verdicts[verdict] += 1
 
+    def _show_arrivals(self, inbox: Inbox) -> None:
+        """Show those of traced sessions, from their peers, whatever becomes of them."""
+        for i in range(inbox.count):
+            datagram = inbox.datagram(i)
+            key = claimed_session(datagram)
+            sink = self._flows.sinks.get(key)
+            if sink is None:
+                continue
+            flow = self._flows.find((key >> 16 & 0xFFFF0000) | (key & 0xFFFF))
+            if flow is None or flow.peer_word == inbox.sources[i]:
+                local = flow.entry.local if flow is not None else NOWHERE
+                packet = outer(datagram, inbox.source(i), local)
+                sink(Seen(key, time.time_ns(), False, HEADERS + inbox.lengths[i], packet))
+
+    def _show_departures(self, flow: Flow, datagrams: Iterable[bytes]) -> None:
+        sink = self._flows.sinks.get(flow.entry.key)
+        if sink is not None:
+            for datagram in datagrams:
+                packet = outer(datagram, flow.entry.local, flow.entry.peer)
+                sink(Seen(flow.entry.key, time.time_ns(), True, len(packet), packet))
+
     def _to_device(self, packet: bytes) -> bool:
         try:
             os.write(self._device.fd, packet)
@@ -364,6 +405,8 @@ class TunPlane:
             if flow.outbox.pieces:
                 self._send(flow.outbox)
             sent = [self._send_one(datagram, flow.outbox.to) for datagram in datagrams]
+            if self._flows.sinks:
+                self._show_departures(flow, datagrams)
             if all(sent):
                 flow.tx_packets += 1
                 flow.tx_bytes += len(packet)

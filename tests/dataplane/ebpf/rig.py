@@ -10,7 +10,7 @@ from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import Entry, Plan
 from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
 from holdfast.dataplane.ebpf.news import News
-from holdfast.dataplane.ebpf.pins import open_pins, remove
+from holdfast.dataplane.ebpf.pins import CURRENT, open_pins, remove
 from holdfast.dataplane.ebpf.plane import EbpfPlane
 from holdfast.dataplane.ebpf.service import Place, Service
 from holdfast.dataplane.ebpf.shipped import Object, shipped
@@ -100,7 +100,7 @@ class Rig:
 
     def pins(self, prefix: str) -> set[str]:
         """The names of what is pinned."""
-        return {name for name in os.listdir(f"{self.root}/v1") if name.startswith(prefix)}
+        return {name for name in os.listdir(f"{self.root}/{CURRENT}") if name.startswith(prefix)}
 
     def told(self, event: str) -> list[News]:
         """The news of one kind."""

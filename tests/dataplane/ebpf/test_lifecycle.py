@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.ebpf.rig import INTERFACE, Rig, entries, entry, in_namespace, reason
-from holdfast.dataplane.ebpf import counters, syscall
+from holdfast.dataplane.ebpf import abi, counters, syscall
 from holdfast.dataplane.ebpf.pins import CURRENT, NEW, OLD, pinned
 from holdfast.dataplane.ebpf.plane import EbpfPlane
 from holdfast.dataplane.ebpf.shipped import Object, shipped
@@ -94,6 +94,20 @@ def test_a_start_that_was_killed_while_it_wrote_leaves_nothing_that_leads_astray
     plane, changes = rig.start(WANT)
     assert changes.put == [entry(2)]
     assert plane.owner(int.from_bytes(address_key("100.64.77.77"), "big")) is None
+
+
+def test_a_trace_that_a_killed_daemon_left_is_ended_by_the_next_start(rig: Rig) -> None:
+    plane, _ = rig.start(WANT)
+    plane.trace(KEY, lambda seen: None)
+    ids = abi.ids_key(KEY >> 32, KEY & 0xFFFF)
+    flags = abi.SESSION_SIZE - 1
+    value = syscall.lookup(plane._pins.maps["sessions"], ids, abi.SESSION_SIZE)
+    assert value is not None and value[flags] & abi.Flag.TRACE
+    rig.stop()
+    plane, changes = rig.start(WANT)
+    assert [e.key for e in changes.put] == [KEY]
+    value = syscall.lookup(plane._pins.maps["sessions"], ids, abi.SESSION_SIZE)
+    assert value is not None and not value[flags] & abi.Flag.TRACE
 
 
 def test_an_upgrade_replaces_the_program_of_every_link_and_keeps_the_maps(rig: Rig) -> None:

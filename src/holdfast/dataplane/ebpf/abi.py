@@ -14,9 +14,13 @@ from typing import Final, NamedTuple
 from holdfast.dataplane.contract import BadEntry, Entry, Verdict
 from holdfast.records import Counters
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Version of everything in this module; maps of another one are not read."""
 PORTS: Final = 256
+SNAP: Final = 2048
+"""Octets of a packet that a trace shows at most."""
+CAPTURES: Final = 1 << 20
+"""Octets of the ring of captures."""
 TIME_UNIT_NS: Final = 1 << 20
 """The unit of `hop_life` in the configuration."""
 
@@ -30,6 +34,7 @@ class Flag(IntFlag):
     ACFC = 8
     PFC = 16
     LENGTH = 32
+    TRACE = 64
 
 
 class Reason(IntEnum):
@@ -198,7 +203,20 @@ CONFIG = Layout(
     (("port", "H"), ("unused", "2s")),
     (("tun_ifindex", "I"), ("generation", "I"), ("hop_mask", "I"), ("hop_life", "I")),
 )
-LAYOUTS: Final = (IDS, SESSION, SUBSCRIBER, PREFIX, COUNTERS, PORT, HOP, CONFIG)
+CAPTURE = Layout(
+    "hf_capture",
+    (("tunnel", "H"), ("session", "H")),
+    (
+        ("length", "I"),
+        ("at_ns", "Q"),
+        ("missed", "Q"),
+        ("captured", "H"),
+        ("to_peer", "H"),
+        ("unused", "4s"),
+        ("data", f"{SNAP}s"),
+    ),
+)
+LAYOUTS: Final = (IDS, SESSION, SUBSCRIBER, PREFIX, COUNTERS, PORT, HOP, CONFIG, CAPTURE)
 
 _ids = struct.Struct("!HH")
 _session_network, _session_host = SESSION.codecs()

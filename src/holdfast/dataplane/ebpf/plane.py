@@ -9,14 +9,18 @@ it, removed after it); a slot is given to another session only once `forget` was
 what `enumerate` reports, not what was written to them.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
+from holdfast.dataplane import ipv4
 from holdfast.dataplane.contract import BadEntry, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.ebpf import abi, counters, syscall
 from holdfast.dataplane.ebpf.links import Attached
 from holdfast.dataplane.ebpf.news import News, Tell
 from holdfast.dataplane.ebpf.pins import Pins
+from holdfast.dataplane.ebpf.ring import Ring, missed
 from holdfast.dataplane.ebpf.service import Service
 from holdfast.dataplane.ebpf.slots import Slots
 from holdfast.dataplane.ebpf.slow import SlowFlows
@@ -31,8 +35,12 @@ from holdfast.dataplane.ebpf.table import (
 )
 from holdfast.dataplane.flows import check
 from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.trace import Seen, Sink
 from holdfast.dataplane.tun import Device, Socket, TunPlane
-from holdfast.records import Counters, Side
+from holdfast.records import Counters, Side, session_key
+
+TRACED_AT_ONCE: Final = 256
+"""Packets of traced sessions that one call gives out."""
 
 
 class EbpfPlane:
@@ -61,6 +69,7 @@ class EbpfPlane:
         self._full = False
         self._strays: tuple[set[bytes], set[bytes]] = (set(), set())
         self._seen: Held | None = None
+        self._ring: Ring | None = None
         self._adopt()
 
     def _adopt(self) -> None:
@@ -86,6 +95,7 @@ class EbpfPlane:
     def install(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries (DataPlane.install). Raises BadEntry, BpfError."""
         known, flows, pack, slots = self._entries, self._flows, self._packer.elements, self._slots.by_key
+        traced = flows.sinks
         packed: list[Elements] = []
         mtus: list[int] = []
         replaced: list[Entry] = []
@@ -103,7 +113,7 @@ class EbpfPlane:
                 if slot is None:
                     flows.install((entry,))
                 else:
-                    packed.append(pack(entry, slot))
+                    packed.append(pack(entry, slot, key in traced))
                 known[key] = entry
                 mtus.append(entry.mtu)
                 if old is not None:
@@ -173,6 +183,7 @@ class EbpfPlane:
         ids = bytearray()
         self._seen = None
         for key in keys:
+            self._flows.sinks.pop(key, None)
             entry = self._entries.pop(key, None)
             if entry is None:
                 if key in self._slots.by_key:  # adopted, and never wanted
@@ -274,6 +285,37 @@ class EbpfPlane:
             ", ".join(f"{a.interface} {a.mode}" for a in self.attached.values()) or "no interface"
         )
 
+    # Traces.
+
+    def trace(self, key: int, sink: Sink | None) -> None:
+        """Show a session's packets (DataPlane.trace). Raises BpfError."""
+        if sink is not None and self._ring is None:
+            self._ring = Ring(self._pins.maps["captures"])
+        self._flows.trace(key, sink)
+        entry, slot = self._entries.get(key), self._slots.by_key.get(key)
+        if entry is not None and slot is not None:
+            self._write([self._packer.elements(entry, slot, sink is not None)])
+
+    def traces_fileno(self) -> int:
+        """The ring's descriptor (DataPlane.traces_fileno)."""
+        return self._pins.maps["captures"]
+
+    def show_traced(self) -> None:
+        """Give packets to their sinks (DataPlane.show_traced)."""
+        if self._ring is None:
+            return
+        utc_ns = time.time_ns() - time.monotonic_ns()
+        for tunnel, session, at_ns, to_peer, length, packet in self._ring.read(TRACED_AT_ONCE):
+            key = session_key(tunnel, session)
+            sink = self._flows.sinks.get(key)
+            if sink is not None:  # otherwise the last ones of a trace that has ended
+                length = min(length, ipv4.word_of(packet, 2)) if len(packet) > ipv4.HEADER else length
+                sink(Seen(key, utc_ns + at_ns, to_peer, length, packet[:length]))
+
+    def traced_missed(self) -> int:
+        """Packets that found the ring full (DataPlane.traced_missed). Raises BpfError."""
+        return missed(self._pins.maps["capturing"])
+
     # `SlowFlows` asks.
 
     def entry(self, key: int) -> Entry | None:
@@ -349,6 +391,8 @@ class EbpfPlane:
 
     def close(self) -> None:
         """Let go of everything (DataPlane.close). The programs go on forwarding."""
+        if self._ring is not None:
+            self._ring.close()
         self._tun.close()
         self._slots.close()
         self._pins.close()

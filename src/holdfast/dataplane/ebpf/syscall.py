@@ -72,6 +72,7 @@ class MapType(IntEnum):
     LRU_HASH = 9
     LPM_TRIE = 11
     DEVMAP = 14
+    RINGBUF = 27
 
 
 PER_CPU: Final = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY})

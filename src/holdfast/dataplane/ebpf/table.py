@@ -30,6 +30,7 @@ _slot = struct.Struct("=32xI4x")  # of a session
 
 _TO_DAEMON, _CLAMP, _ECHO = int(Flag.TO_DAEMON), int(Flag.CLAMP_MSS), int(Flag.ANSWER_ECHO)
 _ACFC, _PFC, _LENGTH = int(Flag.ACFC), int(Flag.PFC), int(Flag.LENGTH)
+_TRACE = int(Flag.TRACE)
 _IDS_AT: Final = 16  # of a subscriber's value
 _ADDRESS: Final = slice(16, 20)  # of a session's
 _INET = socket.AF_INET
@@ -42,7 +43,7 @@ class Packer:
         self._clamp = _CLAMP if clamp_mss else 0
         self._ends: dict[Address, tuple[Address, bytes, bytes]] = {}
 
-    def elements(self, entry: Entry, slot: int) -> Elements:
+    def elements(self, entry: Entry, slot: int, traced: bool = False) -> Elements:
         """What the maps hold for an entry. Raises BadEntry."""
         try:
             known = self._ends.get(entry.peer)
@@ -58,6 +59,7 @@ class Packer:
                 | (_ACFC if entry.acfc else 0)
                 | (_PFC if entry.pfc else 0)
                 | (_LENGTH if entry.with_length else 0)
+                | (_TRACE if traced else 0)
             )
             mtu, magic = entry.mtu, entry.magic.to_bytes(4, "big")
             ids = _ids.pack(entry.local_tunnel, entry.local_session)
