@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.dataplane.ebpf import bpffs
+from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
 from holdfast.lab import netns, topology
 from holdfast.lab.capture import capturing
 from holdfast.lab.generators import Generators
@@ -98,6 +100,16 @@ def test_a_killed_labs_leftovers_are_swept() -> None:
     with netns.claim() as one, netns.claim() as other:
         assert {one.token, other.token} <= _claimed()
         assert not left & _claimed() - others
+
+
+@pytest.mark.skipif(bpf_unavailable() is not None, reason=str(bpf_unavailable()))
+def test_what_a_lab_has_mounted_for_pins_goes_with_it() -> None:
+    with netns.claim() as claim:
+        pins = claim.directory / "lns" / "bpf"
+        assert bpffs.mount(str(pins))
+        (pins / "v1").mkdir()
+    assert not claim.directory.exists()
+    assert str(pins) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is missing")

@@ -2,7 +2,7 @@
 
 Invariants: a namespace carries the token of the `Claim` that owns it; a claim's lock file is locked for as long as
 its process lives. So two labs at once never meet, and a lock that can be taken marks what a killed lab left behind:
-`claim` sweeps that away first, with the processes in it.
+`claim` sweeps that away first, with the processes in it and the file systems that they have mounted there for pins.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from holdfast.core.errors import LocalError
+from holdfast.dataplane.ebpf import bpffs
 
 RUN_DIR = Path("/run/holdfast-lab")
 _PREFIX = "hf"
@@ -177,10 +178,18 @@ def _remove(token: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         ip(f"netns del {namespace}")
+    for directory in _pin_directories(RUN_DIR / token):
+        bpffs.unmount(directory)
     if (scratch := RUN_DIR / token / _SCRATCH).is_symlink():
         shutil.rmtree(scratch.readlink(), ignore_errors=True)
     shutil.rmtree(RUN_DIR / token, ignore_errors=True)
     (RUN_DIR / f"{token}.lock").unlink(missing_ok=True)
+
+
+def _pin_directories(below: Path) -> list[str]:
+    """Where something is mounted below a directory; a node mounts nothing but a bpffs."""
+    mounted = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [directory for directory in mounted if Path(directory).is_relative_to(below)]
 
 
 def _namespaces(prefix: str) -> Sequence[str]:
