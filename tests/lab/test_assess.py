@@ -62,6 +62,10 @@ def observed(tmp_path: Path, **changes: Any) -> Observed:
         event("node.synchronised", 1180),
     )
     usual = Observed(
+        drill="restart",
+        dataplane="",
+        by="kill",
+        kills=1,
         kill="lns",
         peer="",
         kernel="host",
@@ -83,6 +87,10 @@ def observed(tmp_path: Path, **changes: Any) -> Observed:
         transfer=None,
         noticed=None,
         lost_by_kernel={},
+        dropped_by_lab={"lac": 0, "core": 0},
+        plane={},
+        outages=[(1003 * MS, 1004 * MS)],
+        echoes=None,
     )
     return msgspec.structs.replace(usual, **changes)
 
@@ -141,6 +149,28 @@ def test_data_in_one_direction_only_is_not_back(tmp_path: Path) -> None:
     r = assess(observed(tmp_path, down=direction(1111, 0)))
     assert (r.sessions_after, r.data_back_ms.all) == (1, None)
     assert r.result != "ok"
+
+
+def test_echoes_count_while_a_daemon_is_dead(tmp_path: Path) -> None:
+    echoes = [(999, 1001), (1003, 1004), (1003, 0), (1050, 1051), (1100, 0)]
+    r = assess(
+        observed(
+            tmp_path,
+            echoes=[(sent * MS, answered * MS) for sent, answered in echoes],
+            outages=[(1003 * MS, 1004 * MS), (1050 * MS, 1100 * MS)],
+        )
+    )
+    assert r.echoes is not None and (r.echoes.sent, r.echoes.answered) == (3, 2)
+
+
+def test_programs_are_replaced_only_by_the_start_in_question(tmp_path: Path) -> None:
+    for at_ms, replaced in ((900, False), (1100, True)):
+        lns = log(
+            tmp_path, f"lns{at_ms}", event("dataplane.upgrade", at_ms), event("node.synchronised", 1180)
+        )
+        node = Restarted(dead_ns=1003 * MS, started_ns=1004 * MS, log=lns, stale_cleared=0)
+        r = assess(observed(tmp_path, drill="upgrade", dataplane="tc", restarted={"lns": node}))
+        assert r.programs_replaced == replaced
 
 
 def test_a_recovery_that_did_not_end_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The drill as an end-to-end test, small: 20 sessions, each node killed, both killed; the capture read by tshark."""
+"""The drills as end-to-end tests, small: 20 sessions, each node killed, both killed; the capture read by tshark; an LNS
+whose data plane is in the kernel, killed and upgraded.
+"""
 
 import json
 import shutil
@@ -10,7 +12,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from holdfast.dataplane.ebpf import features
 from holdfast.lab import drill, netns
+from holdfast.lab.options import Drill
 from holdfast.lab.report import SCHEMA_FILE
 
 pytestmark = [
@@ -25,9 +29,9 @@ Run = Callable[..., tuple[int, Any]]
 def run(tmp_path: Path) -> Iterator[Run]:
     """Runs a drill of 20 sessions in 2 tunnels; returns its exit status and its JSON report."""
 
-    def call(*argv: str) -> tuple[int, Any]:
+    def call(*argv: str, which: Drill = "restart") -> tuple[int, Any]:
         file = tmp_path / "report.json"
-        status = drill.main(["--sessions", "20", "--tunnels", "2", "--json", str(file), *argv])
+        status = drill.main(["--sessions", "20", "--tunnels", "2", "--json", str(file), *argv], which)
         document = json.loads(file.read_bytes())
         jsonschema.validate(document, json.loads(SCHEMA_FILE.read_bytes()))
         return status, document
@@ -100,6 +104,66 @@ def test_in_front_of_a_holdfast_without_rfc4951_every_session_is_kept_silently(r
     assert (report["peer"], report["peer_offers_rfc4951"]) == ("holdfast", False)
     assert report["recovered_by"] == {"silent": 2}
     assert 0 < report["control_recovered_ms"] <= report["synchronised_ms"]
+
+
+NO_BPF = features.unavailable()
+in_the_kernel = pytest.mark.skipif(NO_BPF is not None, reason=str(NO_BPF))
+
+
+def assert_nothing_lost(report: Any, dataplane: str) -> None:
+    assert_same_sessions(report)
+    assert (report["dataplane"], report["packets_by"]) == (dataplane, "lab")
+    for direction in ("up", "down"):
+        packets = report["packets"][direction]
+        assert packets["sent"] == packets["received"] and packets["lost"] == 0, direction
+    assert report["lost_where"]["lab"] == {"lac": 0, "core": 0}
+    assert report["echoes"]["sent"] == report["echoes"]["answered"] > 0
+    assert report["plane"]["rx_forwarded"] > 0 and report["plane"]["tx_forwarded"] > 0
+    assert report["recovered_by"] == {"rfc4951": 2}
+
+
+@in_the_kernel
+@pytest.mark.parametrize("dataplane", ["tc", "xdp"])
+def test_a_plane_in_the_kernel_loses_nothing_while_its_daemon_is_killed_again_and_again(
+    run: Run, dataplane: str
+) -> None:
+    status, report = run("--dataplane", dataplane, "--traffic-pps", "2000", "--kills", "3")
+    assert status == 0
+    assert_nothing_lost(report, dataplane)
+    assert (report["drill"], report["by"], report["kills"]) == ("restart", "kill", 3)
+    assert not report["programs_replaced"]
+
+
+@in_the_kernel
+@pytest.mark.parametrize(("dataplane", "by"), [("tc", "stop"), ("xdp", "kill")])
+def test_an_upgrade_replaces_the_programs_there_and_back_and_loses_nothing(
+    run: Run, dataplane: str, by: str
+) -> None:
+    status, document = run(
+        "--dataplane", dataplane, "--by", by, "--traffic-pps", "2000", "--repeat", "2", which="upgrade"
+    )
+    assert status == 0
+    for report in document["rounds"]:
+        assert_nothing_lost(report, dataplane)
+        assert (report["drill"], report["by"], report["programs_replaced"]) == ("upgrade", by, True)
+
+
+def test_a_plane_in_user_space_is_judged_as_ever(run: Run) -> None:
+    status, report = run("--dataplane", "tun")
+    assert status == 0
+    assert_held(report)
+    assert (report["dataplane"], report["packets_by"], report["plane"]) == ("tun", "lab", {})
+    assert report["packets"]["up"]["lost"] > 0
+    assert report["echoes"]["answered"] < report["echoes"]["sent"]
+
+
+def test_without_bpf_a_plane_in_the_kernel_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(features, "unavailable", lambda: "no bpf(2) here")
+    assert drill.main(["--dataplane", "tc"]) == 2
+    said = capsys.readouterr().err
+    assert "--dataplane tc: no bpf(2) here" in said and "holdfast doctor" in said
 
 
 def test_without_namespaces_the_drill_says_so(

@@ -1,4 +1,4 @@
-"""The drill's command line."""
+"""The drills' command lines."""
 
 import pytest
 
@@ -20,9 +20,46 @@ def test_a_peer_brings_its_own_defaults() -> None:
     assert parse(["--peer", "holdfast", "--in-flight", "0"]).in_flight == 0
 
 
+def test_a_data_plane_in_the_kernel_brings_its_own_defaults() -> None:
+    for plane in ("tc", "xdp"):
+        options = parse(["--dataplane", plane])
+        assert (options.dataplane, options.kill, options.sessions, options.pps) == (
+            plane,
+            "lns",
+            1000,
+            20_000,
+        )
+        assert options.in_kernel and options.in_flight == 5
+    assert parse(["--dataplane", "xdp", "--sessions", "50", "--traffic-pps", "2000"]).pps == 2000
+    tun = parse(["--dataplane", "tun"])
+    assert (tun.sessions, tun.pps, tun.in_kernel) == (100, 2000, False)
+    assert not parse([]).in_kernel
+
+
+def test_an_upgrade_is_a_planned_stop_at_tc_unless_it_is_said_otherwise() -> None:
+    options = parse([], "upgrade")
+    assert (options.drill, options.dataplane, options.by, options.kill) == ("upgrade", "tc", "stop", "lns")
+    assert (options.sessions, options.pps, options.kills) == (1000, 20_000, 1)
+    assert parse(["--by", "kill", "--dataplane", "xdp"], "upgrade").by == "kill"
+    assert parse([]).by == "kill"
+
+
+@pytest.mark.parametrize("argv", [["--dataplane", "tun"], ["--peer", "xl2tpd"], ["--kills", "2"]])
+def test_what_is_no_upgrade_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        parse(argv, "upgrade")
+    assert refused.value.code == 2
+    assert argv[0] in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
+        (["--dataplane", "tc", "--peer", "xl2tpd"], "not with --peer"),
+        (["--dataplane", "tc", "--kill", "lac"], "it is the LNS's, so --kill lns"),
+        (["--dataplane", "ebpf"], "xdp"),
+        (["--kills", "2", "--kill", "both"], "not with --kill both"),
+        (["--dataplane", "tc", "--traffic-pps", "1000"], "at least 2000"),
         (["--peer", "l2tpns", "--kill", "lns"], "can be lac"),
         (["--peer", "xl2tpd", "--kill", "both"], "can be lns or lac"),
         (["--peer", "holdfast", "--kill", "both"], "can be lns or lac"),

@@ -10,8 +10,10 @@ import pytest
 from holdfast.lab.report import (
     SCHEMA_FILE,
     BothWays,
+    BySide,
     DataBack,
     DataGap,
+    Echoes,
     InFlight,
     LostWhere,
     NodeTimes,
@@ -33,6 +35,12 @@ from holdfast.lab.report import (
 CLEAN = Outcome(survived=3, ended_clean=2, half_open=0)
 PACKETS = Packets(sent=2000, received=1900, lost=100)
 GOOD = Report(
+    drill="restart",
+    dataplane="tun",
+    packets_by="tun",
+    by="kill",
+    kills=1,
+    programs_replaced=False,
     kill="lns",
     peer="holdfast",
     peer_offers_rfc4951=True,
@@ -54,7 +62,11 @@ GOOD = Report(
     data_back_ms=DataBack(first=150.0, all=210.5),
     data_gap_ms=DataGap(p50=220.0, max=260.0),
     packets=BothWays(up=PACKETS, down=PACKETS),
-    lost_where=LostWhere(while_down=200, otherwise=0, kernel={"lns": {"Udp.NoPorts": 99}}),
+    lost_where=LostWhere(
+        while_down=200, otherwise=0, lab=BySide(lac=0, core=0), kernel={"lns": {"Udp.NoPorts": 99}}
+    ),
+    plane={},
+    echoes=None,
     ping=None,
     tcp=None,
     noticed=None,
@@ -85,6 +97,17 @@ REAL_PEER = msgspec.structs.replace(
     tcp=Transfer(octets=900_000, complete=True, longest_stall_ms=3000.0, error=""),
     noticed=Noticed(lines=[], of_duplicates=2),
 )
+NOTHING_LOST = Packets(sent=2000, received=2000, lost=0)
+IN_THE_KERNEL = msgspec.structs.replace(
+    GOOD,
+    dataplane="tc",
+    packets_by="lab",
+    packets=BothWays(up=NOTHING_LOST, down=NOTHING_LOST),
+    lost_where=LostWhere(while_down=0, otherwise=0, lab=BySide(lac=0, core=0), kernel={}),
+    plane={"rx_forwarded": 2000},
+    echoes=Echoes(sent=150, answered=150),
+)
+UPGRADE = msgspec.structs.replace(IN_THE_KERNEL, drill="upgrade", by="stop", programs_replaced=True)
 FAILED = msgspec.structs.replace(GOOD, sessions_after=99, result=["only 99 of 100 sessions"])
 
 
@@ -96,7 +119,9 @@ def test_the_shipped_schema_is_the_one_that_the_declarations_give() -> None:
     assert SCHEMA_FILE.read_bytes() == schema_document(), "run `python -m holdfast.lab.report`"
 
 
-@pytest.mark.parametrize("outcome", [GOOD, REAL_PEER, FAILED, series([GOOD, FAILED], 2), series([], 2)])
+@pytest.mark.parametrize(
+    "outcome", [GOOD, REAL_PEER, UPGRADE, FAILED, series([GOOD, FAILED], 2), series([], 2)]
+)
 def test_a_report_and_a_series_are_valid(outcome: Any) -> None:
     jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_bytes())).validate(document(outcome))
 
@@ -164,6 +189,40 @@ def test_text_in_front_of_a_real_peer_says_who_kept_what() -> None:
 
 def test_a_loss_while_the_node_is_dead_is_no_failure() -> None:
     assert GOOD.packets.up.lost and verdict(GOOD) == "ok"
+
+
+def test_of_a_plane_in_the_kernel_nothing_may_be_lost_and_nothing_left_unanswered() -> None:
+    assert verdict(IN_THE_KERNEL) == verdict(UPGRADE) == "ok"
+    one = msgspec.structs.replace(NOTHING_LOST, received=1999, lost=1)
+    no_room = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lab=BySide(lac=0, core=3))
+    for change, said in (
+        ({"packets": BothWays(up=one, down=NOTHING_LOST)}, "1 packets lost up"),
+        ({"packets": BothWays(up=NOTHING_LOST, down=one)}, "1 packets lost down"),
+        (
+            {"packets": BothWays(up=one, down=NOTHING_LOST), "lost_where": no_room},
+            "1 packets lost up, 3 at the receiver of the lab itself",
+        ),
+        ({"echoes": Echoes(sent=150, answered=148)}, "2 LCP echo requests were not answered"),
+    ):
+        found = verdict(msgspec.structs.replace(IN_THE_KERNEL, **change))
+        assert found != "ok" and len(found) == 1 and said in found[0], change
+
+
+def test_an_upgrade_that_replaced_nothing_is_none() -> None:
+    found = verdict(msgspec.structs.replace(UPGRADE, programs_replaced=False))
+    assert found == ["the eBPF programs were not replaced"]
+
+
+def test_text_of_a_plane_in_the_kernel() -> None:
+    said = text(UPGRADE)
+    assert "stopped               lns" in said
+    assert "data plane            in the kernel (tc), its programs replaced by others" in said
+    assert "LCP echoes            150 asked for while it was dead, 150 answered" in said
+    assert "data back" not in said and "data plane" not in text(GOOD)
+    assert "killed                lns, 3 times" in text(msgspec.structs.replace(IN_THE_KERNEL, kills=3))
+    no_room = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lab=BySide(lac=7, core=0))
+    said = text(msgspec.structs.replace(IN_THE_KERNEL, lost_where=no_room))
+    assert "7 datagrams had no room at the LAC" in said
 
 
 def test_a_series_is_ok_only_if_every_wanted_round_is() -> None:

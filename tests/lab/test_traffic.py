@@ -115,7 +115,7 @@ def test_what_a_lab_has_mounted_for_pins_goes_with_it() -> None:
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is missing")
 def test_the_capture_holds_l2tp_and_nothing_else(routed: topology.Topology, tmp_path: Path) -> None:
     hello = bytes.fromhex("c802001400010000000000000008000000000006")
-    with capturing(routed, str(tmp_path / "l2tp.pcap"), tmp_path):
+    with capturing(routed.lns, str(tmp_path / "l2tp.pcap"), tmp_path):
         with netns.entered(routed.lac):
             sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with sender:

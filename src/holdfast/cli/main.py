@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 RUN_OPTIONS = ("-c", "--config")
@@ -24,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
             sys.exit(run(file))
         case ["drill", "restart", *rest]:
-            sys.exit(_lab(_drill, rest))
+            sys.exit(_lab(_restart, rest))
+        case ["drill", "upgrade", *rest]:
+            sys.exit(_lab(_upgrade, rest))
         case ["blast", *rest]:
             sys.exit(_lab(_blast, rest))
         case _:
@@ -42,10 +45,16 @@ def _lab(command: Callable[[], LabCommand], arguments: list[str]) -> int:
         return INTERRUPTED
 
 
-def _drill() -> LabCommand:
+def _restart() -> LabCommand:
     from holdfast.lab.drill import main as drill
 
     return drill
+
+
+def _upgrade() -> LabCommand:
+    from holdfast.lab.drill import main as drill
+
+    return partial(drill, drill="upgrade")
 
 
 def _blast() -> LabCommand:

@@ -80,8 +80,9 @@ def run(config: ConfigFile = None) -> None:
 
 
 def drill(context: typer.Context) -> None:
-    """Kill and restart a node under load, and measure what its subscribers notice."""
-    fail(f"there is no drill {' '.join(context.args)}: see `holdfast drill restart --help`", USAGE)
+    """Kill and restart, or upgrade, a node under load; measure what its subscribers notice."""
+    known = "`holdfast drill restart --help` and `holdfast drill upgrade --help`"
+    fail(f"there is no drill {' '.join(context.args)}: see {known}", USAGE)
 
 
 def blast(context: typer.Context) -> None:

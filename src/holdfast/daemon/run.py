@@ -66,16 +66,22 @@ STEP_S = 0.05
 STDERR = 2
 
 
-def run(config: Config, *, data_flows: Callable[[], None] = lambda: None) -> int:
+def run(
+    config: Config,
+    *,
+    data_flows: Callable[[], None] = lambda: None,
+    make: "Callable[[Config, ExitStack], Daemon] | None" = None,
+) -> int:
     """Run a node until SIGTERM, SIGINT or a command stops it; returns the exit status.
 
-    `data_flows` is called at that moment of the start. Raises LocalError when the node cannot start.
+    `data_flows` is called at that moment of the start; `make` makes another kind of daemon.
+    Raises LocalError when the node cannot start.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     memory.hold()
     with ExitStack() as at_end:
-        daemon = Daemon(config, at_end)
+        daemon = (make or Daemon)(config, at_end)
         daemon.start(data_flows)
         daemon.serve()
     return 0

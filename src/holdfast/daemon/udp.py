@@ -95,8 +95,7 @@ class UdpSocket:
 
     def drops(self) -> int:
         """Datagrams that the kernel dropped because the receive buffer was full."""
-        info = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
-        return int(struct.unpack(f"={len(info) // 4}I", info)[_MEMINFO_DROPS])
+        return dropped(self.socket)
 
     def counters(self) -> dict[str, int]:
         """What the socket lost, by name."""
@@ -110,6 +109,12 @@ class UdpSocket:
     def close(self) -> None:
         """Give the port back."""
         self.socket.close()
+
+
+def dropped(sock: socket.socket) -> int:
+    """How many datagrams a socket's receive buffer had no room for."""
+    info = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
+    return int(struct.unpack(f"={len(info) // 4}I", info)[_MEMINFO_DROPS])
 
 
 def open_udp(

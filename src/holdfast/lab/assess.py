@@ -9,11 +9,13 @@ import msgspec
 from holdfast.lab import measure
 from holdfast.lab.events import EventLog
 from holdfast.lab.measure import Direction, Moments
-from holdfast.lab.options import Kill, Role
+from holdfast.lab.options import By, Drill, Kill, Role
 from holdfast.lab.report import (
     BothWays,
+    BySide,
     DataBack,
     DataGap,
+    Echoes,
     InFlight,
     LostWhere,
     NodeTimes,
@@ -28,6 +30,7 @@ from holdfast.lab.report import (
     verdict,
 )
 from holdfast.lab.snapshot import Snapshot, compare
+from holdfast.lab.traffic import Side
 
 OTHERS = ("xl2tpd", "l2tpns")
 """Daemons that are not ours."""
@@ -46,9 +49,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """One round. `names` are the base subscribers by session index; `logs` those of all our nodes.
 
     `noticed` is what somebody else's daemon has logged from the kill on. It, `ping` and `transfer` are None where
-    both sides are ours.
+    both sides are ours. `outages`: from the end of a process until its successor's data flow. `echoes`: when each LCP
+    Echo-Request was sent and answered (0: never), None if nobody asked. `plane`: what the LNS's plane has counted.
     """
 
+    drill: Drill
+    dataplane: Literal["", "tun", "tc", "xdp"]
+    by: By
+    kills: int
     kill: Kill
     peer: Literal["", "holdfast", "xl2tpd", "l2tpns"]
     kernel: Literal["host", "user-mode-linux"]
@@ -70,6 +78,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     noticed: Noticed | None
     stale_cleared: int
     lost_by_kernel: dict[str, dict[str, int]]
+    dropped_by_lab: Mapping[Side, int]
+    plane: dict[str, int]
+    outages: Sequence[tuple[int, int]]
+    echoes: Sequence[tuple[int, int]] | None
 
 
 def assess(o: Observed) -> Report:
@@ -83,6 +95,12 @@ def assess(o: Observed) -> Report:
     gap, worst_gap = measure.gaps(base, o.up, o.down)
     nodes = {role: _times(node) for role, node in o.restarted.items()}
     report = Report(
+        drill=o.drill,
+        dataplane=o.dataplane or "tun",
+        packets_by="lab" if o.dataplane else "tun",
+        by=o.by,
+        kills=o.kills,
+        programs_replaced=_replaced(o),
         kill=o.kill,
         peer=o.peer or "holdfast",
         peer_offers_rfc4951=not o.peer,
@@ -105,6 +123,8 @@ def assess(o: Observed) -> Report:
         data_gap_ms=DataGap(p50=_ms(gap), max=_ms(worst_gap)),
         packets=BothWays(up=_packets(o.up), down=_packets(o.down)),
         lost_where=_lost_where(o),
+        plane=o.plane,
+        echoes=_echoes(o),
         ping=o.ping,
         tcp=o.transfer,
         noticed=o.noticed,
@@ -189,7 +209,27 @@ def _outcome(names: Sequence[str], survived: Iterable[str], half_open: set[str],
 
 def _lost_where(o: Observed) -> LostWhere:
     down = o.up.lost_while_down + o.down.lost_while_down
-    return LostWhere(while_down=down, otherwise=o.up.lost + o.down.lost - down, kernel=o.lost_by_kernel)
+    return LostWhere(
+        while_down=down,
+        otherwise=o.up.lost + o.down.lost - down,
+        lab=BySide(lac=o.dropped_by_lab.get("lac", 0), core=o.dropped_by_lab.get("core", 0)),
+        kernel=o.lost_by_kernel,
+    )
+
+
+def _echoes(o: Observed) -> Echoes | None:
+    """Those that were sent while a daemon was dead."""
+    if o.echoes is None:
+        return None
+    meanwhile = [answered for at, answered in o.echoes if any(dead <= at < up for dead, up in o.outages)]
+    return Echoes(sent=len(meanwhile), answered=sum(at > 0 for at in meanwhile))
+
+
+def _replaced(o: Observed) -> bool:
+    return any(
+        next(node.log.since(node.started_ns, "dataplane.upgrade"), None) is not None
+        for node in o.restarted.values()
+    )
 
 
 def _packets(direction: Direction) -> Packets:

@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeAlias
 
 from holdfast.core.errors import LocalError
 from holdfast.lab.process import spawn, stop
-from holdfast.lab.topology import WIRE, Topology
+from holdfast.lab.topology import WIRE
 
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26
@@ -73,10 +73,10 @@ def frames(file: Path) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def capturing(net: Topology, file: str, work: Path) -> Iterator[None]:
-    """Capture what passes between LAC and LNS into `file`, from now until the end of the block."""
+def capturing(namespace: str, file: str, work: Path) -> Iterator[None]:
+    """Capture what passes between LAC and LNS into `file`, in either's namespace, until the end of the block."""
     argv = [sys.executable, "-m", "holdfast.lab.capture", WIRE, file]
-    process = spawn(argv, net.lns, work / "capture.stderr", piped=True)
+    process = spawn(argv, namespace, work / "capture.stderr", piped=True)
     try:
         if process.stdout is None or process.stdout.readline() != b"ready\n":
             raise CaptureFailed(f"the capture did not start: {(work / 'capture.stderr').read_text()}")

@@ -104,12 +104,16 @@ def sessions_after(base: frozenset[int], up: Direction, down: Direction) -> froz
 def data_back(
     base: frozenset[int], up: Direction, down: Direction, started_ns: int
 ) -> tuple[int | None, int | None]:
-    """Ns from start to the first packet forwarded, and until every session of `base` had data both ways."""
+    """Ns from start to the first packet forwarded, and until every session of `base` had data both ways.
+
+    0 for a packet that was forwarded before the start, while the daemon was dead.
+    """
     firsts = [at for direction in (up, down) for at in direction.first_after_ns if at]
-    first = min(firsts) - started_ns if firsts else None
+    first = max(0, min(firsts) - started_ns) if firsts else None
     if not base or sessions_after(base, up, down) != base:
         return first, None
-    return first, max(max(up.first_after_ns[s], down.first_after_ns[s]) for s in base) - started_ns
+    last = max(max(up.first_after_ns[s], down.first_after_ns[s]) for s in base)
+    return first, max(0, last - started_ns)
 
 
 def gaps(base: frozenset[int], up: Direction, down: Direction) -> tuple[int | None, int | None]:

@@ -6,13 +6,22 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from holdfast.core.errors import LocalError
 from holdfast.lab.control import Control
 from holdfast.lab.events import EventLog
 from holdfast.lab.process import Process, fork, spawn, stop
-from holdfast.lab.topology import LAC_ADDRESS, LNS_ADDRESS, LNS_CORE_ADDRESS, POOL, TUN
+from holdfast.lab.topology import CORE_WIRE, LAC_ADDRESS, LNS_ADDRESS, LNS_CORE_ADDRESS, POOL, TUN, WIRE
+
+TUN_PLANE = f'kind = "tun"\ndevice = "{TUN}"'
+"""The table `dataplane` of a node's file, for one in user space."""
+
+
+def kernel_plane(mode: Literal["tc", "xdp"], sessions: int) -> str:
+    """The same for an LNS that forwards in the kernel, for at least so many sessions."""
+    served = f'interfaces = ["{WIRE}", "{CORE_WIRE}"]'
+    return f'kind = "ebpf"\nmode = "{mode}"\n{served}\nmax_sessions = {max(64, sessions)}\ndevice = "{TUN}"'
 
 
 class NodeFailed(LocalError):
@@ -26,6 +35,11 @@ Launch: TypeAlias = Callable[[Path, str, Path], Process]
 def command(config: Path, namespace: str, log: Path) -> Process:
     """As in life: `holdfast run`."""
     return spawn([sys.executable, "-m", "holdfast", "run", "-c", str(config)], namespace, log)
+
+
+def lac_end(config: Path, namespace: str, log: Path) -> Process:
+    """A LAC that carries its subscribers' packets itself (`lab.lac_end`)."""
+    return spawn([sys.executable, "-m", "holdfast.lab.lac_end", "-c", str(config)], namespace, log)
 
 
 def forked(config: Path, namespace: str, log: Path) -> Process:
@@ -51,7 +65,7 @@ class Node:
         launch: Launch = command,
     ) -> None:
         self.role = role
-        self._launch = launch
+        self.launch = launch
         self._namespace = namespace
         self._config = directory / "holdfast.toml"
         self._config.touch(mode=0o600)
@@ -68,15 +82,20 @@ class Node:
         """Start the process; `started_ns` is the moment before."""
         _end_line(self.log_path)
         self.started_ns = time.monotonic_ns()
-        self._process = self._launch(self._config, self._namespace, self.log_path)
+        self._process = self.launch(self._config, self._namespace, self.log_path)
 
     def kill(self) -> None:
         """SIGKILL, without waiting."""
         self.killed_ns = time.monotonic_ns()
         os.kill(self._running().pid, signal.SIGKILL)
 
+    def terminate(self) -> None:
+        """SIGTERM, the planned way, without waiting; `killed_ns` is that moment too."""
+        self.killed_ns = time.monotonic_ns()
+        os.kill(self._running().pid, signal.SIGTERM)
+
     def reap(self) -> int:
-        """Wait until the killed process is gone, and return its status; `dead_ns` is the moment after."""
+        """Wait until the process that was told to end is gone, and return its status; `dead_ns` is the moment after."""
         status = self._running().wait()
         self.dead_ns = time.monotonic_ns()
         return status
@@ -118,11 +137,13 @@ def _end_line(log: Path) -> None:
             f.write(b"\n")
 
 
-def lns_config(names: Iterable[str], secret: str, state_dir: Path, run_dir: Path) -> str:
-    """The LNS: one peer, one pool, a user per subscriber."""
+def lns_config(
+    names: Iterable[str], secret: str, state_dir: Path, run_dir: Path, dataplane: str = TUN_PLANE
+) -> str:
+    """The LNS: one peer, one pool, a user per subscriber. `dataplane` is what that table of its file holds."""
     return "\n".join(
         [
-            *_common("lns", LNS_ADDRESS, state_dir, run_dir),
+            *_common("lns", LNS_ADDRESS, state_dir, run_dir, dataplane),
             f'[ppp]\nauth = ["chap"]\nlocal_address = "{LNS_CORE_ADDRESS}"',
             f'[[peer]]\nname = "lac"\naddress = "{LAC_ADDRESS}"\nsecret = "{secret}"',
             f'[[pool]]\nname = "subscribers"\nrange = "{POOL}"',
@@ -133,12 +154,18 @@ def lns_config(names: Iterable[str], secret: str, state_dir: Path, run_dir: Path
 
 
 def lac_config(
-    base: Iterable[str], extra: Iterable[str], tunnels: int, secret: str, state_dir: Path, run_dir: Path
+    base: Iterable[str],
+    extra: Iterable[str],
+    tunnels: int,
+    secret: str,
+    state_dir: Path,
+    run_dir: Path,
+    dataplane: str = TUN_PLANE,
 ) -> str:
     """The LAC: `base` subscribers connect at start, `extra` ones only on command."""
     return "\n".join(
         [
-            *_common("lac", LAC_ADDRESS, state_dir, run_dir),
+            *_common("lac", LAC_ADDRESS, state_dir, run_dir, dataplane),
             f'[[peer]]\nname = "lns"\naddress = "{LNS_ADDRESS}"\nsecret = "{secret}"',
             f"connect = true\ntunnels = {tunnels}",
             *_subscribers(base, secret, "true"),
@@ -148,12 +175,12 @@ def lac_config(
     )
 
 
-def _common(role: str, address: str, state_dir: Path, run_dir: Path) -> Iterator[str]:
+def _common(role: str, address: str, state_dir: Path, run_dir: Path, dataplane: str) -> Iterator[str]:
     yield f'[node]\nname = "{role}"\nrole = "{role}"'
     yield f'[paths]\nrun_dir = "{run_dir}"\nstate_dir = "{state_dir}"'
     yield f'[listen]\naddress = "{address}"'
     yield '[log]\nformat = "json"'
-    yield f'[dataplane]\nkind = "tun"\ndevice = "{TUN}"'
+    yield f"[dataplane]\n{dataplane}"
 
 
 def _subscribers(names: Iterable[str], secret: str, auto: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -33,9 +33,16 @@ class Process(Protocol):
 
 
 def spawn(
-    argv: Sequence[str], namespace: str, stderr: Path, *, piped: bool = False
+    argv: Sequence[str],
+    namespace: str,
+    stderr: Path,
+    *,
+    piped: bool = False,
+    environment: Mapping[str, str] = {},
 ) -> "subprocess.Popen[bytes]":
     """Start a process in a namespace. Its stderr is appended to a file; `piped` gives it standard input and output.
+
+    `environment` is what it has besides ours.
 
     Nothing runs between fork and exec: the parent enters the namespace, starts the child, and comes back.
     """
@@ -47,7 +54,7 @@ def spawn(
             stdout=pipe if piped else errors,
             stderr=errors,
             start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         )
 
 

@@ -66,6 +66,13 @@ class Transfer(_Part, frozen=True):
     error: str
 
 
+class Echoes(_Part, frozen=True):
+    """LCP Echo-Requests of the LAC while the LNS's daemon was dead, and those of them that were answered at last."""
+
+    sent: Count
+    answered: Count
+
+
 class Noticed(_Part, frozen=True):
     """What a peer has logged from the kill on: the lines, and how many more were about a duplicate, our probe."""
 
@@ -107,11 +114,23 @@ class InFlight(_Part, frozen=True):
     teardowns: Outcome
 
 
+class BySide(_Part, frozen=True):
+    """A number for either end of the traffic."""
+
+    lac: Count
+    core: Count
+
+
 class LostWhere(_Part, frozen=True):
-    """Lost packets: due while no data flowed, and at other times; and what the kernels counted, by namespace."""
+    """Lost packets: due while no data flowed, and at other times; and what the kernels counted, by namespace.
+
+    `lab`: datagrams that the lab's own receiving sockets had no room for. They are among the lost ones, and no plane's
+    fault, but a round in which there were any proves nothing.
+    """
 
     while_down: Count
     otherwise: Count
+    lab: BySide
     kernel: dict[str, dict[str, Count]]
 
 
@@ -133,8 +152,18 @@ class Report(_Part, frozen=True):
     `subscribers`, `ping`, `tcp` and `noticed` are there for a peer that is not holdfast, and else empty. In front of a
     peer without RFC 4951, `control_recovered_ms` is when the send side was resynchronised, and `synchronised_ms` when
     the receive side was settled.
+
+    `dataplane` is the LNS's; `packets_by` says what carries the subscribers' packets at the LAC: its TUN device, or the
+    lab itself, which then asks for `echoes`, too. `plane`: what the LNS's data plane counted, by reason, if it is in the
+    kernel. `by` is how the node was ended, `kills` how often; `programs_replaced`: it then came back with others.
     """
 
+    drill: Literal["restart", "upgrade"]
+    dataplane: Literal["tun", "tc", "xdp"]
+    packets_by: Literal["tun", "lab"]
+    by: Literal["kill", "stop"]
+    kills: Count
+    programs_replaced: bool
     kill: Literal["lns", "lac", "both"]
     peer: Literal["holdfast", "xl2tpd", "l2tpns"]
     peer_offers_rfc4951: bool
@@ -157,6 +186,8 @@ class Report(_Part, frozen=True):
     data_gap_ms: DataGap
     packets: BothWays
     lost_where: LostWhere
+    plane: dict[str, Count]
+    echoes: Echoes | None
     ping: Ping | None
     tcp: Transfer | None
     noticed: Noticed | None
@@ -178,6 +209,7 @@ class Series(_Part, frozen=True):
 def verdict(report: Report) -> Result:
     """ "ok" only if all base sessions are the same sessions, with data both ways, and nothing is half open.
 
+    Of a data plane in the kernel no packet may be lost, whoever lost it, and no LCP echo left unanswered.
     A peer without RFC 4951 cannot be asked what it holds: what was being set up or torn down at the kill is then
     reported, and not held against us. Such a peer must not have noticed anything.
     """
@@ -198,6 +230,10 @@ def _reasons(r: Report) -> Iterator[str]:
     ):
         if count:
             yield f"{count} {what}"
+    if r.dataplane in ("tc", "xdp"):
+        yield from _left_undone(r)
+    if r.drill == "upgrade" and not r.programs_replaced:
+        yield "the eBPF programs were not replaced"
     if r.tcp and not r.tcp.complete:
         yield f"the TCP transfer failed: {r.tcp.error or 'wrong or missing octets'}"
     if r.ping and not r.ping.received:
@@ -210,6 +246,16 @@ def _reasons(r: Report) -> Iterator[str]:
 
 
 _LINES = 5
+
+
+def _left_undone(r: Report) -> Iterator[str]:
+    lab = r.lost_where.lab
+    for direction, p, dropped in (("up", r.packets.up, lab.core), ("down", r.packets.down, lab.lac)):
+        if p.lost:
+            no_room = f", {dropped} at the receiver of the lab itself" if dropped else ""
+            yield f"{p.lost} packets lost {direction}{no_room}"
+    if r.echoes and r.echoes.answered < r.echoes.sent:
+        yield f"{r.echoes.sent - r.echoes.answered} LCP echo requests were not answered while the daemon was dead"
 
 
 def _left_half_open(r: Report) -> Iterator[tuple[int, str]]:
@@ -238,7 +284,7 @@ def schema() -> dict[str, Any]:
     alternatives, parts = msgspec.json.schema_components([Report, Series], ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Report of `holdfast drill restart`",
+        "title": "Report of `holdfast drill restart` and `holdfast drill upgrade`",
         "description": "One report, or with --repeat a series of them.",
         "oneOf": list(alternatives),
         "$defs": parts,
@@ -252,7 +298,9 @@ def text(r: Report) -> str:
 
 def rows(r: Report) -> Iterator[tuple[str, str]]:
     """Label and value of each line of the report."""
-    yield "killed", _killed(r)
+    yield "killed" if r.by == "kill" else "stopped", _killed(r)
+    if r.packets_by == "lab":
+        yield "data plane", _plane(r)
     yield "sessions", f"{r.sessions_before} before, {r.sessions_after} after, with data both ways"
     for subscriber in r.subscribers[:_LINES]:
         yield f"  {subscriber.name}", _places(subscriber)
@@ -267,13 +315,19 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
         yield "teardowns in flight", _outcome(r.in_flight.teardowns)
     yield "recovered by", _by_method(r.recovered_by)
     yield "dead for", _ms(r.down_ms)
-    yield "data back", f"{_ms(r.data_back_ms.first)} first, {_ms(r.data_back_ms.all)} all (from start)"
+    if r.dataplane == "tun":
+        yield "data back", f"{_ms(r.data_back_ms.first)} first, {_ms(r.data_back_ms.all)} all (from start)"
     yield "longest gap", f"{_ms(r.data_gap_ms.p50)} median, {_ms(r.data_gap_ms.max)} worst session"
     for direction, p in (("up", r.packets.up), ("down", r.packets.down)):
         yield f"packets {direction}", f"{p.sent:,} sent, {p.received:,} received, {p.lost:,} lost"
     yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
     for namespace, counters in r.lost_where.kernel.items():
         yield f"  kernel of {namespace}", ", ".join(f"{name} {count:,}" for name, count in counters.items())
+    for end, dropped in (("LAC", r.lost_where.lab.lac), ("core", r.lost_where.lab.core)):
+        if dropped:
+            yield "  lab's own socket", f"{dropped:,} datagrams had no room at the {end}"
+    if r.echoes:
+        yield "LCP echoes", f"{r.echoes.sent} asked for while it was dead, {r.echoes.answered} answered"
     if r.ping:
         yield "ping", f"{r.ping.sent} sent, {r.ping.received} answered"
     if r.tcp:
@@ -296,7 +350,14 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
             yield "FAILED", reason
 
 
+def _plane(r: Report) -> str:
+    where = "in user space (tun)" if r.dataplane == "tun" else f"in the kernel ({r.dataplane})"
+    return f"{where}, its programs replaced by others" if r.programs_replaced else where
+
+
 def _killed(r: Report) -> str:
+    if r.kills > 1:
+        return f"{r.kill}, {r.kills} times"
     if r.kill != "both":
         return r.kill if r.peer_offers_rfc4951 else f"{r.kill}, in front of {r.peer} without RFC 4951"
     return f"lns, then lac {r.stagger_ms:g} ms after its restart" if r.stagger_ms else "lns and lac at once"

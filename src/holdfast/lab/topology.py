@@ -24,6 +24,11 @@ TUN = "hf0"
 WIRE = "wire"
 """Name of the interface between LAC and LNS, on either side."""
 
+CORE_WIRE = "core"
+"""Name of the LNS's interface towards the core."""
+CORE_END = "lns"
+"""Name of the core's interface."""
+
 _SUBSCRIBER_TABLE = 100
 
 
@@ -48,19 +53,19 @@ def build(claim: Claim) -> Topology:
     sysctl(net.lns, {"ipv4/ip_forward": 1})
     ip(
         f"link add {WIRE} netns {net.lac} type veth peer name {WIRE} netns {net.lns}",
-        f"link add core netns {net.lns} type veth peer name lns netns {net.core}",
+        f"link add {CORE_WIRE} netns {net.lns} type veth peer name {CORE_END} netns {net.core}",
     )
     ip(f"addr add {LAC_ADDRESS}/30 dev {WIRE}", f"link set {WIRE} up", namespace=net.lac)
     ip(
         f"addr add {LNS_ADDRESS}/30 dev {WIRE}",
         f"link set {WIRE} up",
-        f"addr add {LNS_CORE_ADDRESS}/30 dev core",
-        "link set core up",
+        f"addr add {LNS_CORE_ADDRESS}/30 dev {CORE_WIRE}",
+        f"link set {CORE_WIRE} up",
         namespace=net.lns,
     )
     ip(
-        f"addr add {CORE_ADDRESS}/30 dev lns",
-        "link set lns up",
+        f"addr add {CORE_ADDRESS}/30 dev {CORE_END}",
+        f"link set {CORE_END} up",
         f"route add {POOL} via {LNS_CORE_ADDRESS}",
         namespace=net.core,
     )

@@ -6,12 +6,15 @@ session and number, and the CLOCK_MONOTONIC time of sending; a receiver logs (ar
 `Board` in shared memory for those who look on. All judgement is made afterwards, from the logs (`lab.measure`).
 
 One socket serves every session: at the LAC the pool is the machine's own (AnyIP), and the source address goes with
-each packet; at the core the destination does.
+each packet; at the core the destination does. (`lab.lac_end` is another side, for planes that forward faster than a TUN
+device takes packets: the LAC itself.)
 
 Run as `python -m holdfast.lab.traffic PLAN`. Commands on standard input: `start NS` and `stop NS` say when sending
-begins and ends, receiving ends 2 s after that; end of file ends both at once.
+begins and ends, receiving ends 2 s after that; end of file ends both at once. It says "ready", and at its end "done"
+and how many datagrams its own socket had no room for.
 """
 
+import errno
 import mmap
 import os
 import select
@@ -26,6 +29,8 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from holdfast.daemon.udp import dropped
+
 PORT = 40951
 """UDP port of the numbered packets, on either side; no protocol analyser takes them for something else."""
 
@@ -34,10 +39,17 @@ LINGER_NS = 2_000_000_000
 
 NEVER_NS = 1 << 62
 
-_TICK_S = 0.001
+TICK_S = 0.001
+
+BURST = 64
+"""Packets sent between two looks at the socket, when more are due."""
+
 _IP_PKTINFO = 8  # linux/in.h; not in the socket module
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_PACKET = struct.Struct("!IIQQ")
+_BUFFER = 128 << 20
+"""More than a second of packets, as a kernel accounts for them: the machine may be busy with a start."""
+
+PACKET = struct.Struct("!IIQQ")
 """Token, reserved, packet number k, time of sending in ns."""
 
 ARRIVAL = struct.Struct("=QQ")
@@ -63,7 +75,10 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one generator is to do: it sends one direction and receives the other. Addresses by session index."""
+    """What one generator is to do: it sends one direction and receives the other. Addresses by session index.
+
+    `echoes` is where a LAC that carries the packets itself leaves what it knows of its LCP Echo-Requests.
+    """
 
     side: Side
     token: int
@@ -72,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     core: str
     log: str
     board: str
+    echoes: str = ""
 
 
 class Board:
@@ -105,7 +121,7 @@ class Board:
 
 
 Sender = Callable[[int, bytes], object]
-"""Sends one payload for a session index."""
+"""Sends one payload for a session index. Raises OSError."""
 
 
 def main(argv: list[str]) -> int:
@@ -117,20 +133,27 @@ def main(argv: list[str]) -> int:
         send = _sender(plan, sock)
         print("ready", flush=True)
         _run(plan, sock, send, log, board)
+        log.flush()
+        print("done", dropped(sock), flush=True)
     board.close()
     return 0
 
 
 def _open_socket() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    for force, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, force, 32 << 20)
-        except PermissionError:  # in a user namespace only the ordinary limit can be reached
-            sock.setsockopt(socket.SOL_SOCKET, plain, 32 << 20)
+    widen(sock)
     sock.setblocking(False)
     sock.bind(("0.0.0.0", PORT))
     return sock
+
+
+def widen(sock: socket.socket) -> None:
+    """Give a socket room for what arrives while nobody reads, and for what leaves."""
+    for force, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+        except PermissionError:  # in a user namespace only the ordinary limit can be reached
+            sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
 
 
 def _sender(plan: Plan, sock: socket.socket) -> Sender:
@@ -147,34 +170,43 @@ def _pktinfo(source: str) -> bytes:
 
 
 def _run(plan: Plan, sock: socket.socket, send: Sender, log: BinaryIO, board: Board) -> None:
-    commands, sessions, k = _Commands(), len(plan.addresses), 0
+    commands, sessions, k = Commands(), len(plan.addresses), 0
     while (now := time.monotonic_ns()) < commands.stop_ns + LINGER_NS:
-        schedule = Schedule(commands.start_ns, plan.pps, sessions)
-        k = _send_due(plan.token, schedule, k, min(now, commands.stop_ns), send)
+        due = Schedule(commands.start_ns, plan.pps, sessions).due_by(min(now, commands.stop_ns))
+        k = send_due(plan.token, sessions, k, due, send)
         _receive(plan.token, sessions, sock, log, board)
-        commands.wait()
+        if not _listen(commands, TICK_S if k == due else 0):
+            return
 
 
-def _send_due(token: int, schedule: Schedule, k: int, until_ns: int, send: Sender) -> int:
-    """Send packets `k` … that are due by `until_ns`; returns the number of the next one."""
-    due, sessions = schedule.due_by(until_ns), schedule.sessions
-    for number in range(k, due):
+def send_due(token: int, sessions: int, k: int, due: int, send: Sender) -> int:
+    """Send packets `k` … below `due`, a burst at most; returns the number of the next one.
+
+    What the kernel has no room for is sent later, as nothing is lost for a sender's haste; with any other error (no
+    route) a packet was due all the same, so it counts as sent and as lost.
+    """
+    last = min(due, k + BURST)
+    for number in range(k, last):
         try:
-            send(number % sessions, _PACKET.pack(token, 0, number, time.monotonic_ns()))
-        except OSError:  # no route, no buffer: the packet was due, so it counts as sent and as lost
-            continue
-    return max(k, due)
+            send(number % sessions, PACKET.pack(token, 0, number, time.monotonic_ns()))
+        except OSError as e:
+            if e.errno in _NO_ROOM:
+                return number
+    return max(k, last)
+
+
+_NO_ROOM = (errno.EAGAIN, errno.ENOBUFS)
 
 
 def _receive(token: int, sessions: int, sock: socket.socket, log: BinaryIO, board: Board) -> None:
     """Read the socket until it is empty."""
-    receive, unpack, clock, write, note = sock.recv, _PACKET.unpack, time.monotonic_ns, log.write, board.note
+    receive, unpack, clock, write, note = sock.recv, PACKET.unpack, time.monotonic_ns, log.write, board.note
     while True:
         try:
             packet = receive(2048)
         except BlockingIOError:
             return
-        if len(packet) != _PACKET.size:
+        if len(packet) != PACKET.size:
             continue
         its_token, _, k, _ = unpack(packet)
         if its_token == token:
@@ -183,22 +215,16 @@ def _receive(token: int, sessions: int, sock: socket.socket, log: BinaryIO, boar
             note(k % sessions, now)
 
 
-class _Commands:
-    """Standard input as a source of commands; waiting for one is what paces the generator."""
+class Commands:
+    """When sending begins and ends, in ns, by the commands so far."""
 
     def __init__(self) -> None:
         self.start_ns = NEVER_NS
         self.stop_ns = NEVER_NS
         self._pending = b""
 
-    def wait(self) -> None:
-        """Wait one tick, and obey what has come."""
-        if not select.select([0], [], [], _TICK_S)[0]:
-            return
-        data = os.read(0, 4096)
-        if not data:
-            self.stop_ns = -LINGER_NS
-            return
+    def feed(self, data: bytes) -> None:
+        """Obey what has come, a line at a time."""
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             match line.split():
@@ -206,6 +232,15 @@ class _Commands:
                     self.start_ns = int(at)
                 case [b"stop", at]:
                     self.stop_ns = int(at)
+
+
+def _listen(commands: Commands, wait_s: float) -> bool:
+    """Wait for a command, which is what paces the generator, and obey it; False if none will come any more."""
+    if select.select([0], [], [], wait_s)[0]:
+        data = os.read(0, 4096)
+        commands.feed(data)
+        return bool(data)
+    return True
 
 
 if __name__ == "__main__":

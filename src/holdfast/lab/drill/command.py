@@ -8,18 +8,18 @@ from typing import NoReturn
 from holdfast.core.errors import LocalError
 from holdfast.lab import netns
 from holdfast.lab.display import Display, open_display
-from holdfast.lab.drill import elsewhere
+from holdfast.lab.drill import elsewhere, wires
 from holdfast.lab.drill.laboratory import laboratory
 from holdfast.lab.drill.relayed import RelayedDisplay
 from holdfast.lab.drill.round import kill_and_report
 from holdfast.lab.drill.scene import scene
-from holdfast.lab.options import Options, parse
+from holdfast.lab.options import Drill, Options, parse
 from holdfast.lab.report import Report, encode, series
 
 
-def main(argv: list[str]) -> int:
-    """The command: `argv` is what follows `drill restart`."""
-    options = parse(argv)
+def main(argv: list[str], drill: Drill = "restart") -> int:
+    """The command: `argv` is what follows `drill restart`, or `drill upgrade`."""
+    options = parse(argv, drill)
     signal.signal(signal.SIGTERM, _interrupted)
     display = RelayedDisplay() if options.relayed else open_display(options.sessions)
     rounds: list[Report] = []
@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
 
 def _run(options: Options, display: Display, rounds: list[Report]) -> None:
     """All rounds; each report is appended to `rounds` as it comes."""
+    wires.needed(options)
     with laboratory(options, rounds) as lab, scene(options, display, lab) as made:
         for number in range(1, options.repeat + 1):
             rounds.append(kill_and_report(made, number))

@@ -10,6 +10,7 @@ import msgspec
 from holdfast.core.errors import LocalError
 from holdfast.lab import netns, topology
 from holdfast.lab.capture import capturing
+from holdfast.lab.drill.wires import wired
 from holdfast.lab.options import Options
 from holdfast.lab.report import Report
 
@@ -35,9 +36,11 @@ def laboratory(options: Options, rounds: Sequence[Report]) -> Iterator[Laborator
     with ExitStack() as stack:
         claim = stack.enter_context(netns.claim())
         net = topology.build(claim)
+        stack.enter_context(wired(options, net))
         work = empty_directory(options.keep) if options.keep else claim.scratch()
         if options.pcap:
-            stack.enter_context(capturing(net, options.pcap, work))
+            place = net.lac if options.dataplane else net.lns  # XDP takes packets where no capture sees them
+            stack.enter_context(capturing(place, options.pcap, work))
         try:
             yield Laboratory(net, work, claim.directory)
         except LocalError:

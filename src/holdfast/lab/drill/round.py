@@ -1,10 +1,14 @@
-"""One round of a drill: kill, start again, watch, compare, report."""
+"""One round of a drill: end a node or two, start them again, watch, compare, report."""
 
 import random
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
 
 from holdfast.lab.assess import Observed, Restarted, assess
 from holdfast.lab.control import ControlError
@@ -13,16 +17,27 @@ from holdfast.lab.drill.scene import Scene
 from holdfast.lab.generators import Generators
 from holdfast.lab.kernel import uml
 from holdfast.lab.measure import Moments
-from holdfast.lab.options import Role
+from holdfast.lab.options import Options, Role
 from holdfast.lab.report import Noticed, Report
 from holdfast.lab.snapshot import Snapshot
 from holdfast.lab.through import Through
+from holdfast.lab.traffic import ARRIVAL
 
 _WARM_UP_S = 1.5
 _SETTLE_S = 15.0
 _LAST_S = 0.5
 _IN_FLIGHT_SPREAD_S = 0.015
 """The kill comes up to this long after the in-flight commands: about as long as they take."""
+_NEXT_KILL_S = 1.5
+"""A further kill comes up to this long after data flow again: in the middle of the recovery, or after it."""
+
+
+class Struck(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was ended, and when first; and of each time who, when it was dead, and when it was started again."""
+
+    roles: Sequence[Role]
+    killed_ns: int
+    times: Sequence[tuple[Role, int, int]]
 
 
 class _Traffic:
@@ -46,7 +61,7 @@ def kill_and_report(scene: Scene, number: int) -> Report:
     whole = before.whole()
     addresses = [before.lac[whole[name]].address for name in scene.names.base]
     directory = scene.work / f"traffic-{number}"
-    with Generators(scene.net, addresses, scene.options.pps, directory) as traffic:
+    with Generators(scene.net, addresses, scene.options.pps, directory, scene.lac_end) as traffic:
         scene.progress = _Traffic(traffic)
         try:
             return _under_traffic(scene, number, before, addresses, traffic)
@@ -63,11 +78,13 @@ def _under_traffic(
     display.phase(f"traffic on every session, {options.pps:,} packets/s each way")
     with _subscriber(scene, addresses[0]) as subscriber:
         kernel_before = scene.kernel_counters()
+        plane_before = scene.plane_counters()
         cleared_before = {role: scene.stale_cleared(role) for role in nodes}
         scene.pause(_WARM_UP_S + random.random())
         _noticed(scene)
-        killed = _strike(scene)
-        display.phase(f"{' and '.join(killed)} killed and started again (round {number})")
+        struck = _strike(scene)
+        killed = struck.roles
+        display.phase(f"{' and '.join(killed)} {_ended(options)} (round {number})")
         started_ns = max(nodes[role].started_ns for role in killed)
         scene.wait(lambda: _recovered(scene, killed, traffic, started_ns), "recovery", fatal=False)
         display.phase(
@@ -79,7 +96,7 @@ def _under_traffic(
     stop_ns = traffic.finish()
     noticed = _noticed(scene)
     moments = Moments(
-        killed_ns=min(nodes[role].killed_ns for role in killed),
+        killed_ns=struck.killed_ns,
         dead_ns=max(nodes[role].dead_ns for role in killed),
         started_ns=started_ns,
         stop_ns=stop_ns,
@@ -90,6 +107,10 @@ def _under_traffic(
         node.log.refresh()
     return assess(
         Observed(
+            drill=options.drill,
+            dataplane=options.dataplane,
+            by=options.by,
+            kills=options.kills,
             peer=options.peer,
             kernel="user-mode-linux" if uml.inside() else "host",
             kill=options.kill,
@@ -121,6 +142,13 @@ def _under_traffic(
                 cleared[role] - (0 if role in killed else cleared_before[role]) for role in nodes
             ),
             lost_by_kernel=_risen(kernel_before, scene.kernel_counters()),
+            dropped_by_lab=traffic.dropped,
+            plane=_risen({"": plane_before}, {"": scene.plane_counters()}).get("", {}),
+            outages=[
+                (dead_ns, nodes[role].log.first_ns("node.data_flows", start_ns) or stop_ns)
+                for role, dead_ns, start_ns in struck.times
+            ],
+            echoes=_echoes(traffic.echoes) if scene.lac_end else None,
         )
     )
 
@@ -161,8 +189,8 @@ def _line_up(scene: Scene) -> Snapshot:
     return seen[0]
 
 
-def _strike(scene: Scene) -> list[Role]:
-    """Set-ups and teardowns begin; the kill; the restart. Returns who was killed."""
+def _strike(scene: Scene) -> Struck:
+    """Set-ups and teardowns begin; the kill; the restart; and again, as often as was asked for."""
     shots = [
         scene.nodes["lac"].control.prepare(name, command)
         for pair in zip(scene.names.setups, scene.names.teardowns, strict=True)
@@ -172,26 +200,53 @@ def _strike(scene: Scene) -> list[Role]:
         shot.fire()
     time.sleep(random.random() * _IN_FLIGHT_SPREAD_S)
     first, *later = scene.options.waves
-    _kill_and_start(scene, first)
+    times = _kill_and_start(scene, first)
+    killed_ns = min(scene.nodes[role].killed_ns for role in first)
     for shot in shots:
         shot.close()
+    for _ in range(scene.options.kills - 1):
+        scene.wait(lambda: all(_data_flow(scene, role) for role in first), "data to flow")
+        scene.pause(random.random() * _NEXT_KILL_S)
+        times += _kill_and_start(scene, first)
     for roles in later:
         time.sleep(scene.options.stagger_ms / 1000)
-        _kill_and_start(scene, roles)
-    return [*first, *(role for roles in later for role in roles)]
+        times += _kill_and_start(scene, roles)
+    everybody = [*first, *(role for roles in later for role in roles)]
+    return Struck(roles=everybody, killed_ns=killed_ns, times=times)
 
 
-def _kill_and_start(scene: Scene, roles: Sequence[Role]) -> None:
+def _data_flow(scene: Scene, role: Role) -> bool:
+    return scene.nodes[role].reached_ns("node.data_flows") is not None
+
+
+def _kill_and_start(scene: Scene, roles: Sequence[Role]) -> list[tuple[Role, int, int]]:
     nodes = [scene.nodes[role] for role in roles]
     for node in nodes:
-        node.kill()
+        node.kill() if scene.options.by == "kill" else node.terminate()
     for node in nodes:
-        node.reap()
+        if (status := node.reap()) not in _ENDED:
+            raise DrillFailed(f"the {node.role} ended with status {status}; see {node.log_path}")
+    scene.install_next()
     for node in nodes:
         node.start()
+    return [(role, scene.nodes[role].dead_ns, scene.nodes[role].started_ns) for role in roles]
 
 
-def _recovered(scene: Scene, killed: list[Role], traffic: Generators, since_ns: int) -> bool:
+_ENDED = (0, -signal.SIGKILL)
+
+
+def _ended(options: Options) -> str:
+    how = "stopped" if options.by == "stop" else "killed"
+    then = "replaced by another version" if options.drill == "upgrade" else "started again"
+    return f"{how} and {then}" + (f", {options.kills} times" if options.kills > 1 else "")
+
+
+def _echoes(log: Path) -> list[tuple[int, int]]:
+    """When each LCP Echo-Request was sent, and when answered (0: never)."""
+    return list(ARRIVAL.iter_unpack(log.read_bytes()))
+
+
+def _recovered(scene: Scene, killed: Sequence[Role], traffic: Generators, since_ns: int) -> bool:
     return all(
         scene.nodes[role].reached_ns("node.synchronised") is not None for role in killed
     ) and traffic.live_since(since_ns) == len(scene.names.base)

@@ -1,6 +1,7 @@
 """Both sides up, every subscriber connected; waiting, and looking at what either side holds."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +16,7 @@ from holdfast.lab.options import Options, Role
 from holdfast.lab.snapshot import Snapshot, facing, join
 
 _POLL_S = 0.05
+_REASON = "data_reason_"
 
 
 @contextmanager
@@ -37,6 +39,8 @@ class Scene:
         self.nodes = sides.nodes
         self.peer = sides.peer
         self.names = sides.names
+        self.lac_end = sides.lac_end
+        self._installations = deque(sides.installations)
         self.progress: Progress | None = None
         self._up: list[Node] = []
 
@@ -53,7 +57,8 @@ class Scene:
         self.wait(self._started, "our nodes to start")
         if self.peer:
             self.wait(self.peer.dial, f"{options.peer} to call")
-        self.wait(self._route_subscribers, "the LAC's device for its subscribers")
+        if not self.lac_end:
+            self.wait(self._route_subscribers, "the LAC's device for its subscribers")
         self.wait(
             lambda: self.all_connected(self.names.base) is not None,
             "all subscribers to be connected",
@@ -62,6 +67,12 @@ class Scene:
         self.display.phase(
             f"{_count(options.sessions, 'subscriber')} connected in {_count(options.tunnels, 'tunnel')}"
         )
+
+    def install_next(self) -> None:
+        """Before an upgraded node starts: it will do so from the installation that it does not run from now."""
+        if self._installations:
+            self._installations.rotate()
+            self.nodes["lns"].launch = self._installations[0]
 
     def snapshot(self) -> Snapshot:
         """What both sides hold. Raises ControlError, PeerFailed."""
@@ -91,6 +102,18 @@ class Scene:
         with suppress(ControlError):
             return self.nodes[role].control.counters().get("stale_cleared", 0)
         return 0
+
+    def plane_counters(self) -> dict[str, int]:
+        """What the LNS's data plane in the kernel counts, by reason; nothing for one in user space."""
+        if self.options.in_kernel:
+            with suppress(ControlError):
+                counters = self.nodes["lns"].control.counters()
+                return {
+                    name.removeprefix(_REASON): count
+                    for name, count in counters.items()
+                    if name.startswith(_REASON)
+                }
+        return {}
 
     def kernel_counters(self) -> dict[str, dict[str, int]]:
         """What the kernel counts as lost, by namespace."""

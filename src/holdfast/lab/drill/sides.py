@@ -1,7 +1,7 @@
 """Who takes part in a drill: one or two nodes of ours, perhaps somebody else's daemon, and the subscribers' names."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +9,10 @@ from typing import Protocol
 import msgspec
 
 from holdfast.lab.drill import others
+from holdfast.lab.drill.installation import another
 from holdfast.lab.drill.laboratory import Laboratory
-from holdfast.lab.nodes import Node, lac_config, lns_config
+from holdfast.lab.lac_end import SOCKET
+from holdfast.lab.nodes import TUN_PLANE, Launch, Node, command, kernel_plane, lac_config, lac_end, lns_config
 from holdfast.lab.options import Options, Role
 from holdfast.lab.report import Noticed
 from holdfast.lab.snapshot import Ids, Seen
@@ -63,11 +65,17 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
-    """Our nodes by role, and who is on the other side if that is not one of them."""
+    """Our nodes by role, and who is on the other side if that is not one of them.
+
+    `lac_end` is where the LAC takes plans, "" if a TUN device of its own carries its subscribers' packets.
+    `installations` are those that an LNS to be upgraded can be started from: the first one is its own.
+    """
 
     nodes: dict[Role, Node]
     peer: Peer | None
     names: Names
+    lac_end: str
+    installations: Sequence[Launch]
 
 
 @contextmanager
@@ -83,7 +91,9 @@ def taking_part(options: Options, lab: Laboratory) -> Iterator[Sides]:
     nodes = {role: _node(role, options, lab, names, secret) for role in roles}
     with others.peer(options, lab.net, lab.work, [*names.base, *names.extra], secret) as peer:
         try:
-            yield Sides(nodes=nodes, peer=peer, names=names)
+            end = str(lab.run / "lac" / SOCKET) if options.dataplane else ""
+            installations = [command, another(lab.work)] if options.drill == "upgrade" else []
+            yield Sides(nodes=nodes, peer=peer, names=names, lac_end=end, installations=installations)
         finally:
             for node in nodes.values():
                 node.close()
@@ -99,10 +109,20 @@ def _node(role: Role, options: Options, lab: Laboratory, names: Names, secret: s
     config = _config(role, options, names, secret, work / "state", run)
     if options.peer == "holdfast" and role != options.kill:
         config += _UNADVERTISED
-    return Node(role, lab.net.of(role), config, work, run)
+    launch = lac_end if role == "lac" and options.dataplane else command
+    return Node(role, lab.net.of(role), config, work, run, launch=launch)
 
 
 def _config(role: Role, options: Options, names: Names, secret: str, state: Path, run: Path) -> str:
+    everybody = [*names.base, *names.extra]
     if role == "lns":
-        return lns_config([*names.base, *names.extra], secret, state, run)
-    return lac_config(names.base, names.extra, options.tunnels, secret, state, run)
+        plane = TUN_PLANE
+        if options.dataplane in ("tc", "xdp"):
+            plane = kernel_plane(options.dataplane, len(everybody) + _SPARE)
+        return lns_config(everybody, secret, state, run, plane)
+    plane = 'kind = "null"' if options.dataplane else TUN_PLANE
+    return lac_config(names.base, names.extra, options.tunnels, secret, state, run, plane)
+
+
+_SPARE = 64
+"""Room for sessions whose predecessors' records are not gone yet."""

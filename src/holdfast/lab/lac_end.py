@@ -1,0 +1,297 @@
+"""The LAC of a drill whose LNS forwards in the kernel: our own LAC, with the subscribers' packets made in its data plane.
+
+A TUN device would lose packets whenever this process is busy; here nothing waits but in the UDP socket, whose buffer
+holds a second of them. Each packet is a datagram of its own from the LAC's socket, on the schedule of `lab.traffic`; a
+packet counts as received only if it came in the session that it was sent to. Meanwhile the LAC asks for LCP echoes
+(RFC 1661 5.8) in one session after the other, for the kernel answers these at the LNS while its daemon is dead.
+
+Run as `python -m holdfast.lab.lac_end -c CONFIG`. It takes plans on `traffic.sock` in its run directory, one
+connection each: the line `plan FILE`, then the commands of `lab.traffic`; the end of the connection ends the traffic.
+"""
+
+import socket
+import struct
+import sys
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from holdfast.core.errors import LocalError
+from holdfast.daemon import planes
+from holdfast.daemon.config import load
+from holdfast.daemon.run import Daemon, run
+from holdfast.daemon.udp import dropped
+from holdfast.dataplane.contract import Punt
+from holdfast.dataplane.flows import Flow
+from holdfast.dataplane.inbox import Inbox
+from holdfast.dataplane.null import NullPlane
+from holdfast.lab.blast.packets import head
+from holdfast.lab.traffic import (
+    ARRIVAL,
+    LINGER_NS,
+    PACKET,
+    PORT,
+    TICK_S,
+    Board,
+    Commands,
+    Plan,
+    Schedule,
+    send_due,
+    widen,
+)
+from holdfast.wire.header import data_header
+from holdfast.wire.ppp import Protocol, frame
+
+SOCKET = "traffic.sock"
+
+ECHOES_PER_S = 500
+
+_PLAIN = struct.Struct("!HIIB")
+"""Flags and version, both ids, the PPP frame up to the protocol, and the inner packet's first octet."""
+_DATA = 0x0002
+_IPV4_FRAME = 0xFF030021
+_LCP_FRAME = 0xFF03C021
+_NO_OPTIONS = 0x45
+_NUMBER_AT = 10 + 28
+_SIZE = _NUMBER_AT + PACKET.size
+
+_ECHO_REQUEST, _ECHO_REPLY = 9, 10
+_LCP = struct.Struct("!BBHI")
+"""Code, identifier, length, magic number (RFC 1661 5.8)."""
+_ECHO = struct.Struct("!IQ")
+"""Data of an Echo-Request of ours: the run's token, its number."""
+_ECHO_AT = 10
+_ECHO_SIZE = _ECHO_AT + _LCP.size + _ECHO.size
+
+
+class NoPlan(LocalError):
+    """What was asked of this LAC cannot be done; the text says why."""
+
+
+class Subscribers:
+    """One run's packets: what they look like, and what has come back."""
+
+    def __init__(self, plan: Plan, flows: Sequence[Flow], sock: socket.socket) -> None:
+        self._plan, self._sock = plan, sock
+        self._count = len(flows)
+        self._to = flows[0].entry.peer
+        core = socket.inet_aton(plan.core)
+        size = 28 + PACKET.size
+        self._heads = [
+            flow.head + head(socket.inet_aton(flow.entry.address), core, PORT, size) for flow in flows
+        ]
+        self._lcp_heads = [
+            data_header(flow.entry.peer_tunnel, flow.entry.peer_session) + frame(Protocol.LCP, b"")
+            for flow in flows
+        ]
+        self._ids = [flow.ids for flow in flows]
+        self._log = open(plan.log, "wb", buffering=1 << 20)  # noqa: SIM115  # closed by `close`
+        self._board = Board(plan.board, self._count)
+        self._next = self._next_echo = 0
+        self._asked: list[int] = []
+        self._answered: dict[int, int] = {}
+
+    def send(self, schedule: Schedule, until_ns: int) -> bool:
+        """Send a burst of what is due; whether more is."""
+        due = schedule.due_by(until_ns)
+        self._next = send_due(self._plan.token, self._count, self._next, due, self._send)
+        self._ask(Schedule(schedule.start_ns, ECHOES_PER_S, self._count).due_by(until_ns))
+        return self._next < due
+
+    def _send(self, session: int, payload: bytes) -> None:
+        self._sock.sendto(self._heads[session] + payload, self._to)
+
+    def _ask(self, due: int) -> None:
+        """Send the Echo-Requests that are due; one that cannot leave was never asked."""
+        for number in range(self._next_echo, due):
+            request = _LCP.pack(_ECHO_REQUEST, number & 0xFF, _LCP.size + _ECHO.size, 0)
+            data = self._lcp_heads[number % self._count] + request + _ECHO.pack(self._plan.token, number)
+            self._asked.append(time.monotonic_ns())
+            try:
+                self._sock.sendto(data, self._to)
+            except OSError:
+                self._asked[number] = 0
+        self._next_echo = max(self._next_echo, due)
+
+    def take(self, data: memoryview, length: int) -> bool:
+        """Note one datagram if it is one of the run's, in the session that it belongs to; False if it is not."""
+        if length < _ECHO_SIZE:
+            return False
+        flags, ids, framing, first = _PLAIN.unpack_from(data)
+        if flags != _DATA:
+            return False
+        if framing == _IPV4_FRAME:
+            return first == _NO_OPTIONS and length == _SIZE and self._take_packet(data, ids)
+        return framing == _LCP_FRAME and first == _ECHO_REPLY and self._take_echo(data, ids)
+
+    def _take_packet(self, data: memoryview, ids: int) -> bool:
+        token, _, k, _ = PACKET.unpack_from(data, _NUMBER_AT)
+        session = k % self._count
+        if token != self._plan.token or ids != self._ids[session]:
+            return False
+        now = time.monotonic_ns()
+        self._log.write(ARRIVAL.pack(now, k))
+        self._board.note(session, now)
+        return True
+
+    def _take_echo(self, data: memoryview, ids: int) -> bool:
+        token, number = _ECHO.unpack_from(data, _ECHO_AT + _LCP.size)
+        if token != self._plan.token or ids != self._ids[number % self._count]:
+            return False
+        self._answered.setdefault(number, time.monotonic_ns())
+        return True
+
+    def close(self) -> None:
+        """Leave the logs complete. Of each echo: when it was asked for, and when answered (0: not) in ns."""
+        self._log.close()
+        self._board.close()
+        pairs = ((at, self._answered.get(number, 0)) for number, at in enumerate(self._asked) if at)
+        Path(self._plan.echoes).write_bytes(b"".join(ARRIVAL.pack(*pair) for pair in pairs))
+
+
+class SubscribersPlane(NullPlane):
+    """A plane behind which the subscribers of a run are; without a run it forwards to nowhere."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.socket = sock
+        self.subscribers: Subscribers | None = None
+
+    def describe(self) -> str:
+        """For people (DataPlane.describe)."""
+        return "lab"
+
+    def begin_run(self, plan: Plan) -> Subscribers:
+        """From now on packets are of this run. Raises NoPlan."""
+        by_address = {flow.entry.address: flow for flow in self._flows.by_key.values()}
+        missing = [address for address in plan.addresses if address not in by_address]
+        if missing:
+            raise NoPlan(f"{len(missing)} addresses have no session, {missing[0]} for one")
+        flows = [by_address[address] for address in plan.addresses]
+        if any(not flow.head or flow.entry.peer != flows[0].entry.peer for flow in flows):
+            raise NoPlan("sequenced sessions, or more than one LNS")
+        self.subscribers = Subscribers(plan, flows, self.socket)
+        return self.subscribers
+
+    def receive(self, inbox: Inbox) -> Sequence[Punt]:
+        """Note the run's packets, judge the rest (DataPlane.receive)."""
+        if self.subscribers is None:
+            return super().receive(inbox)
+        take, view, starts = self.subscribers.take, inbox.view, inbox.starts
+        punts: list[Punt] = []
+        for i, length in enumerate(inbox.lengths):
+            if take(view[starts[i] : starts[i] + _SIZE], length):
+                continue
+            if (punt := self.arrive(inbox.datagram(i), inbox.source(i)).punt) is not None:
+                punts.append(punt)
+        return punts
+
+
+class Conversation:
+    """One connection of a drill: a plan, its traffic, its end."""
+
+    def __init__(self, connection: socket.socket, plane: SubscribersPlane, loop: AbstractEventLoop) -> None:
+        self._connection, self._plane, self._loop = connection, plane, loop
+        self._commands = Commands()
+        self._pending = b""
+        self._schedule: Schedule | None = None
+        self._plan: Plan | None = None
+        self._run: Subscribers | None = None
+        loop.add_reader(connection.fileno(), self._on_readable)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._connection.recv(4096)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        if self._plan is not None:
+            self._commands.feed(data)
+            return
+        self._pending += data
+        line, ended, rest = self._pending.partition(b"\n")
+        if ended:
+            self._begin(line.decode().removeprefix("plan "))
+            self._commands.feed(rest)
+
+    def _begin(self, file: str) -> None:
+        try:
+            self._plan = msgspec.json.decode(Path(file).read_bytes(), type=Plan)
+            self._run = self._plane.begin_run(self._plan)
+        except (OSError, LocalError, msgspec.DecodeError) as e:
+            self._say(str(e))
+            self._end()
+            return
+        self._say("ready")
+        self._tick()
+
+    def _tick(self) -> None:
+        if self._plan is None or self._run is None:
+            return
+        commands, now = self._commands, time.monotonic_ns()
+        if now >= commands.stop_ns + LINGER_NS:
+            self._finish()
+            return
+        schedule = Schedule(commands.start_ns, self._plan.pps, len(self._plan.addresses))
+        if self._run.send(schedule, min(now, commands.stop_ns)):
+            self._loop.call_soon(self._tick)
+        else:
+            self._loop.call_later(TICK_S, self._tick)
+
+    def _finish(self) -> None:
+        self._let_go()
+        self._say(f"done {dropped(self._plane.socket)}")
+
+    def _let_go(self) -> None:
+        if self._run is not None:
+            self._plane.subscribers = None
+            self._run.close()
+            self._run = None
+
+    def _say(self, line: str) -> None:
+        self._connection.sendall(line.encode() + b"\n")
+
+    def _end(self) -> None:
+        self._let_go()
+        self._loop.remove_reader(self._connection.fileno())
+        self._connection.close()
+
+
+class LacEnd(Daemon):
+    """The product's daemon with that plane."""
+
+    def _take_plane(self, at_end: ExitStack) -> planes.Taken:
+        widen(self._udp.socket)
+        plane = SubscribersPlane(self._udp.socket)
+        at_end.callback(self._let_go, plane)
+        path = Path(self._config.paths.run_dir, SOCKET)
+        listener = at_end.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen()
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            Conversation(connection, plane, self._loop)
+
+        self._loop.add_reader(listener.fileno(), accept)
+        return planes.Taken(plane, None)
+
+
+def main(argv: list[str]) -> int:
+    """The process."""
+    match argv:
+        case ["-c", file]:
+            return run(load(file), make=LacEnd)
+    print("usage: python -m holdfast.lab.lac_end -c CONFIG", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
