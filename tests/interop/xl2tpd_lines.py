@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from typing import TypeAlias
@@ -24,6 +24,7 @@ from interop.lines import Line as AnyLine
 from interop.lines import LineFromOurLac as AnyLineFromOurLac
 from interop.lines import MakeDirectory
 from interop.lines import Stage as AnyStage
+from interop.outage import connect, stations
 from interop.rig import (
     GUARDED,
     LAC_ADDRESSES,
@@ -185,6 +186,30 @@ def our_lac(make_directory: MakeDirectory) -> Iterator[Stage]:
         station = at_end.enter_context(running(lab, net, "lac", tables, make_directory("our-lac")))
         route_subscribers(net, TUN)
         yield Stage(station, {k: LineFromOurLac("lac", k, d, station, net) for k, d in daemons.items()})
+
+
+Stages: TypeAlias = Mapping[str, Stage]
+"""By our role."""
+
+
+@contextmanager
+def both_roles(make_directory: MakeDirectory) -> Iterator[Stages]:
+    """Our LNS and our LAC, each with a line of each kind."""
+    with our_lns(make_directory) as lns, our_lac(make_directory) as lac:
+        yield {"lns": lns, "lac": lac}
+
+
+def all_connected(stages: Stages) -> Sequence[Line]:
+    """All lines. What a test that failed has left behind is cleared away first."""
+    lines = [line for stage in stages.values() for line in stage.all]
+    for station in stations(lines):
+        station.revive()
+    for line in lines:
+        if line.ready() is None and line.half_made_at_peer:
+            line.node.control.clear_tunnel(line.tunnel.id)
+            line.released()
+    connect(lines)
+    return lines
 
 
 def _prepare() -> None:
