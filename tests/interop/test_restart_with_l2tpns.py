@@ -78,6 +78,7 @@ def test_during_set_up(impatient: Stage[Line], moment: str) -> None:
 
 
 @full
+@pytest.mark.netem
 def test_a_lost_call_is_not_found_by_its_assigned_session_id(
     stage: Stage[Line], lines: Sequence[Line]
 ) -> None:
