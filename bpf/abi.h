@@ -99,16 +99,20 @@ struct hf_port {
 	__u16 redirect;		/* 1: XDP frames may be redirected to it */
 };
 
-/* Where a pair of addresses goes, as bpf_fib_lookup said less than hop_life_ms ago. */
+/* The link addresses of a frame: destination, source. Words are moved faster than octets. */
+struct hf_link {
+	__u32 words[3];
+};
+
+/* Where a pair of addresses goes, as bpf_fib_lookup said less than hop_life ago. */
 struct hf_hop {
 	__be32 source;
 	__be32 destination;
 	__u32 in_ifindex;
 	__u32 out_ifindex;
 	__u32 generation;	/* of hf_config when it was looked up */
-	__u32 stamp;		/* when: CLOCK_MONOTONIC (coarse), in units of 2^20 ns */
-	__u8 destination_mac[6];
-	__u8 source_mac[6];
+	__u32 stamp;		/* when, in jiffies */
+	struct hf_link link;
 	__u16 mtu;		/* of the path, 0 for none known */
 	__u16 unused;
 };
@@ -119,7 +123,7 @@ struct hf_config {
 	__u32 tun_ifindex;	/* decapsulated packets that the kernel must finish seem to arrive there (tc) */
 	__u32 generation;	/* to change it empties `hops` */
 	__u32 hop_mask;		/* entries of `hops` in use, a power of two, minus 1 */
-	__u32 hop_life;		/* how long a next hop holds, in units of 2^20 ns; 0: look up every packet's */
+	__u32 hop_life;		/* how long a next hop holds, in jiffies; 0: look up every packet's */
 };
 
 /*

@@ -55,15 +55,22 @@ static __always_inline void decrease_ttl(struct packet *p, __u32 at, __u8 versio
 /*
  * Removes all between the link header and the inner packet, and all behind the inner packet, which then begins at
  * p->ip. False if the kernel would not. Leaves data and end fresh.
+ *
+ * Without `keep_link`, in XDP, the link header with its tag goes too, and there is room for one without.
  */
-static __always_inline bool remove_tunnel(struct packet *p, const struct ip *ip)
+static __always_inline bool remove_tunnel(struct packet *p, const struct ip *ip, bool keep_link)
 {
 	__u32 remove = ip->at - p->ip;
 	struct ethhdr link, *eth = p->data;
 	__be32 tag = 0, *to;
 	__be16 protocol = ip->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 
-	if (p->hook == XDP) {
+	if (p->hook == XDP && !keep_link) {
+		p->ip = sizeof(struct ethhdr);
+		if (bpf_xdp_adjust_head(p->ctx, (int)ip->at - (int)p->ip))
+			return false;
+		reload(p);
+	} else if (p->hook == XDP) {
 		if ((void *)(eth + 1) > p->end)
 			return false;
 		link = *eth;
@@ -143,7 +150,7 @@ static __always_inline int forward_inner(struct packet *p, const struct message 
 	__be16 protocol = ip->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	enum obstacle obstacle = NONE;
 	enum hf_reason reason = HF_RX_FORWARDED;
-	struct hf_hop hop;
+	struct next next;
 
 	if (ip->ttl <= 1) {
 		reason = HF_RX_KERNEL_TTL;
@@ -151,12 +158,12 @@ static __always_inline int forward_inner(struct packet *p, const struct message 
 		reason = HF_RX_KERNEL_OPTIONS;
 	} else {
 		fib->tot_len = ip->total;
-		obstacle = ip->version == 4 ? look_up_cached(p, fib, &hop) : look_up(p, fib, &hop);
+		obstacle = ip->version == 4 ? look_up_cached(p, fib, &next) : look_up(p, fib, &next);
 		if (obstacle != NONE)
 			reason = reason_of(obstacle);
 	}
 	show_rx(p, m, session);
-	if (!remove_tunnel(p, ip))
+	if (!remove_tunnel(p, ip, reason != HF_RX_FORWARDED))
 		return drop(p, HF_RX_REFUSED);
 	ip->at = p->ip;
 	if (session->flags & HF_CLAMP_MSS)
@@ -165,9 +172,9 @@ static __always_inline int forward_inner(struct packet *p, const struct message 
 	if (reason != HF_RX_FORWARDED)
 		return finish_in_kernel(p, reason);
 	decrease_ttl(p, p->ip, ip->version);
-	if (forget_tag(p) || !write_link(p, &hop, protocol))
+	if (forget_tag(p) || !write_link(p, &next.link, protocol))
 		return drop(p, HF_RX_REFUSED);
-	return send(hop.out_ifindex, reason);
+	return send(next.ifindex, reason);
 }
 
 /* A packet of a session is dropped. */

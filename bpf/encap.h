@@ -137,7 +137,7 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 	__u32 overhead = sizeof(struct iphdr) + sizeof(struct udphdr) + tunnel_size(s), segment;
 	struct traffic traffic;
 	enum obstacle obstacle;
-	struct hf_hop hop;
+	struct next next;
 
 	if (s->flags & HF_TO_DAEMON)
 		return pass(p, REASON(p, TO_DAEMON, TO_DAEMON));
@@ -153,7 +153,7 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 	fib.tot_len = segment + overhead;
 	fib.ipv4_src = s->local_ip;
 	fib.ipv4_dst = s->peer_ip;
-	obstacle = p->hook == TUN ? look_up(p, &fib, &hop) : look_up_cached(p, &fib, &hop);
+	obstacle = p->hook == TUN ? look_up(p, &fib, &next) : look_up_cached(p, &fib, &next);
 	if (obstacle == TOO_BIG)
 		return pass(p, REASON(p, TOO_BIG, TOO_BIG));
 	if (obstacle == NO_ROUTE || (p->hook == TUN && fib.ifindex == p->ifindex))
@@ -176,9 +176,9 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 	count_tx(s->slot, &traffic);
 	if (p->hook == TUN)
 		return send_to_neighbour(p, fib.ifindex);
-	if (!write_link(p, &hop, bpf_htons(ETH_P_IP)))
+	if (!write_link(p, &next.link, bpf_htons(ETH_P_IP)))
 		return drop(p, HF_TX_REFUSED);
-	return send(hop.out_ifindex, HF_TX_FORWARDED);
+	return send(next.ifindex, HF_TX_FORWARDED);
 }
 
 static __always_inline int to_peer_ipv4(struct packet *p, struct ip *ip)

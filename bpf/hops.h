@@ -23,6 +23,12 @@ enum obstacle {
 	NO_PORT,
 };
 
+/* The next hop of one packet. */
+struct next {
+	__u32 ifindex;
+	struct hf_link link;
+};
+
 static __always_inline struct hf_port *port_of(__u32 ifindex)
 {
 	__u32 key = ifindex % HF_PORTS;
@@ -31,23 +37,8 @@ static __always_inline struct hf_port *port_of(__u32 ifindex)
 	return port && port->ifindex == ifindex ? port : NULL;
 }
 
-/* The link addresses that bpf_fib_lookup found; the stack only allows aligned access (they begin at 2 mod 4). */
-static __always_inline void keep_hop(struct hf_hop *hop, const struct bpf_fib_lookup *fib)
-{
-	const __u16 *from = (const void *)fib->smac, *to = (const void *)fib->dmac;
-	__u16 *source = (void *)hop->source_mac, *destination = (void *)hop->destination_mac;
-
-#pragma unroll
-	for (int i = 0; i < ETH_ALEN / 2; i++) {
-		source[i] = from[i];
-		destination[i] = to[i];
-	}
-	hop->out_ifindex = fib->ifindex;
-	hop->mtu = fib->mtu_result;
-}
-
-/* Asks the kernel about the packet that `fib` describes, and fills `hop` if there is no obstacle. */
-static __always_inline enum obstacle look_up(const struct packet *p, struct bpf_fib_lookup *fib, struct hf_hop *hop)
+/* Asks the kernel about the packet that `fib` describes, and fills `next` if there is no obstacle. */
+static __always_inline enum obstacle look_up(const struct packet *p, struct bpf_fib_lookup *fib, struct next *next)
 {
 	struct hf_port *port;
 	long result;
@@ -65,58 +56,69 @@ static __always_inline enum obstacle look_up(const struct packet *p, struct bpf_
 		if (!port || !port->redirect)
 			return NO_PORT;
 	}
-	keep_hop(hop, fib);
+	next->ifindex = fib->ifindex;
+	__builtin_memcpy(next->link.words, fib->dmac, ETH_ALEN);
+	__builtin_memcpy((__u8 *)next->link.words + ETH_ALEN, fib->smac, ETH_ALEN);
 	return NONE;
+}
+
+/*
+ * The place of a pair of addresses in `hops`: the subscribers of a pool, whose addresses follow each other, have places
+ * that follow each other for every destination, so that they do not get in each other's way.
+ */
+static __always_inline __u32 place_of(__be32 source, __be32 destination)
+{
+	return bpf_ntohl(source) + (bpf_ntohl(destination) * 0x9e3779b1U >> 8);
 }
 
 /* The same of IPv4, by way of the cache. */
 static __always_inline enum obstacle look_up_cached(const struct packet *p, struct bpf_fib_lookup *fib,
-						    struct hf_hop *hop)
+						    struct next *next)
 {
-	struct hf_config *config = p->config;
-	__u32 key = fib->ipv4_src ^ fib->ipv4_dst * 0x9e3779b1;
+	const struct hf_config *config = p->config;
+	__u32 key = place_of(fib->ipv4_src, fib->ipv4_dst) & config->hop_mask;
 	__u32 now, length = fib->tot_len;
 	struct hf_hop *kept;
 	enum obstacle obstacle;
 
 	if (!config->hop_life)
-		return look_up(p, fib, hop);
-	key = (key ^ key >> 15) * 0x85ebca6b;
-	key = (key ^ key >> 16) & config->hop_mask;
+		return look_up(p, fib, next);
 	kept = bpf_map_lookup_elem(&hops, &key);
 	if (!kept)
-		return look_up(p, fib, hop);
-	now = bpf_ktime_get_coarse_ns() >> 20;
+		return look_up(p, fib, next);
+	now = bpf_jiffies64();
 	if (kept->source == fib->ipv4_src && kept->destination == fib->ipv4_dst &&
 	    kept->in_ifindex == p->ifindex && kept->generation == config->generation &&
 	    now - kept->stamp < config->hop_life) {
 		if (kept->mtu && length > kept->mtu)
 			return TOO_BIG;
-		*hop = *kept;
+		next->ifindex = kept->out_ifindex;
+		next->link = kept->link;
 		return NONE;
 	}
-	obstacle = look_up(p, fib, hop);
+	obstacle = look_up(p, fib, next);
 	if (obstacle == NONE) {
-		hop->source = fib->ipv4_src;
-		hop->destination = fib->ipv4_dst;
-		hop->in_ifindex = p->ifindex;
-		hop->generation = config->generation;
-		hop->stamp = now;
-		hop->unused = 0;
-		*kept = *hop;
+		kept->source = fib->ipv4_src;
+		kept->destination = fib->ipv4_dst;
+		kept->in_ifindex = p->ifindex;
+		kept->out_ifindex = next->ifindex;
+		kept->generation = config->generation;
+		kept->stamp = now;
+		kept->link = next->link;
+		kept->mtu = fib->mtu_result;
 	}
 	return obstacle;
 }
 
 /* Writes the link header of the next hop at the front of the packet. False if it does not fit in. */
-static __always_inline bool write_link(struct packet *p, const struct hf_hop *hop, __be16 protocol)
+static __always_inline bool write_link(struct packet *p, const struct hf_link *link, __be16 protocol)
 {
 	struct ethhdr *eth = p->data;
+	struct hf_link *to = p->data;
 
 	if ((void *)(eth + 1) > p->end)
 		return false;
-	__builtin_memcpy(eth->h_dest, hop->destination_mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, hop->source_mac, ETH_ALEN);
+	*to = *link;
 	eth->h_proto = protocol;
 	return true;
 }

@@ -12,24 +12,19 @@
 
 static __always_inline void write_outer_ip(struct iphdr *ip, __be32 from, __be32 to, __u16 total)
 {
-	__be16 *words = (void *)ip;
-	__u64 sum = 0;
+	const __be16 first = bpf_htons(0x4500), flags = bpf_htons(0x4000);
+	const __be16 ttl_protocol = bpf_htons(OUTER_TTL << 8 | IPPROTO_UDP), length = bpf_htons(total);
+	__u64 sum = (__u64)from + to + first + flags + ttl_protocol + length;
 
-	ip->version = 4;
-	ip->ihl = sizeof(*ip) / 4;
-	ip->tos = 0;
-	ip->tot_len = bpf_htons(total);
+	/* Written in words, and summed up before: what is read back in other pieces than it was written in has to wait. */
+	((__be16 *)ip)[0] = first;
+	ip->tot_len = length;
 	ip->id = 0;
-	ip->frag_off = bpf_htons(0x4000);
-	ip->ttl = OUTER_TTL;
-	ip->protocol = IPPROTO_UDP;
-	ip->check = 0;
+	ip->frag_off = flags;
+	((__be16 *)ip)[4] = ttl_protocol;
+	ip->check = ~fold(sum);
 	ip->saddr = from;
 	ip->daddr = to;
-#pragma unroll
-	for (int i = 0; i < (int)sizeof(*ip) / 2; i++)
-		sum += words[i];
-	ip->check = ~fold(sum);
 }
 
 #endif

@@ -7,12 +7,12 @@
 static __always_inline bool is_to_us(const struct packet *p)
 {
 	struct hf_port *port = port_of(p->ifindex);
-	const __u16 *mac, *to = p->data;
+	const void *to = p->data;
 
-	if (!port || (void *)(to + ETH_ALEN / 2) > p->end)
+	if (!port || to + ETH_ALEN > p->end)
 		return false;
-	mac = (const void *)port->mac;
-	return to[0] == mac[0] && to[1] == mac[1] && to[2] == mac[2];
+	return *(const __u32 *)to == *(const __u32 *)port->mac &&
+	       *(const __u16 *)(to + 4) == *(const __u16 *)(port->mac + 4);
 }
 
 SEC("xdp")

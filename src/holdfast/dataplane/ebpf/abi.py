@@ -8,6 +8,7 @@ fields in network order come first (struct code "!"), then those in the machine'
 import ipaddress
 import socket
 import struct
+import time
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
@@ -21,8 +22,6 @@ SNAP: Final = 2048
 """Octets of a packet that a trace shows at most."""
 CAPTURES: Final = 1 << 20
 """Octets of the ring of captures."""
-TIME_UNIT_NS: Final = 1 << 20
-"""The unit of `hop_life` in the configuration."""
 
 
 class Flag(IntFlag):
@@ -192,8 +191,7 @@ HOP = Layout(
         ("out_ifindex", "I"),
         ("generation", "I"),
         ("stamp", "I"),
-        ("destination_mac", "6s"),
-        ("source_mac", "6s"),
+        ("link", "12s"),
         ("mtu", "H"),
         ("unused", "2s"),
     ),
@@ -231,6 +229,8 @@ SUBSCRIBER_SIZE: Final = _subscriber_network.size + _subscriber_host.size
 PREFIX_SIZE: Final = _prefix.size
 COUNTERS_SIZE: Final = _counters.size
 HOP_SIZE: Final = sum(codec.size for codec in HOP.codecs())
+
+_CLOCK_MONOTONIC_COARSE = 6
 
 
 class Keyed(NamedTuple):
@@ -309,10 +309,15 @@ def config(
     """
     if hops & (hops - 1):
         raise ValueError(f"{hops} next hops: that is no power of two")
-    life = hop_life_ms * 1_000_000 // TIME_UNIT_NS if hops else 0
+    life = max(1, round(hop_life_ms / 1000 / jiffy())) if hops and hop_life_ms else 0
     return _config_network.pack(udp_port, b"") + _config_host.pack(
         tun_ifindex, generation, max(hops - 1, 0), life
     )
+
+
+def jiffy() -> float:
+    """Seconds from one tick of the kernel's clock to the next: the unit of `hop_life`."""
+    return time.clock_getres(_CLOCK_MONOTONIC_COARSE)
 
 
 def counted(value: bytes | bytearray | memoryview, at: int, cpus: int) -> Counters:
