@@ -18,6 +18,9 @@
 #define UP_ADDRESS 66	/* the lower half of the inner source */
 #define DOWN_CHECKSUM 24
 #define DOWN_ADDRESS 32	/* the lower half of the destination */
+#define ROOM 64		/* octets before a frame that is sent, for headers */
+#define CHUNK 2048	/* packets between two times that the sink notes; both numbers are powers of two */
+#define CHUNKS 1024
 
 struct stream {
 	__u32 out_ifindex;
@@ -59,6 +62,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } seen SEC(".maps");
+
+/* When the sink had got so many frames as expected: in place n the latest multiple of CHUNK that is n modulo CHUNKS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CHUNKS);
+	__type(key, __u32);
+	__type(value, __u64);
+} times SEC(".maps");
 
 /* The program that runs alone. */
 struct {
@@ -109,7 +120,7 @@ static __always_inline int generate(struct xdp_md *ctx, bool up)
 {
 	struct stream *s = get_stream();
 
-	if (!s || !fill(ctx, s, up))
+	if (!s || bpf_xdp_adjust_head(ctx, ROOM) || !fill(ctx, s, up))
 		return XDP_ABORTED;
 	return bpf_redirect(s->out_ifindex, 0);
 }
@@ -167,12 +178,19 @@ SEC("xdp")
 int sink(struct xdp_md *ctx)
 {
 	__u32 key = 0, *wanted = bpf_map_lookup_elem(&expected, &key);
-	__u64 *counter;
+	__u64 *counter, *time;
 
 	key = !wanted || length_of(ctx) != *wanted;
 	counter = bpf_map_lookup_elem(&seen, &key);
-	if (counter)
-		*counter += 1;
+	if (!counter)
+		return XDP_DROP;
+	*counter += 1;
+	if (key == 0 && *counter % CHUNK == 0) {
+		key = *counter / CHUNK % CHUNKS;
+		time = bpf_map_lookup_elem(&times, &key);
+		if (time)
+			*time = bpf_ktime_get_ns();
+	}
 	return XDP_DROP;
 }
 

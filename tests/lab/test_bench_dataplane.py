@@ -29,8 +29,10 @@ REASON = missing()
 @pytest.mark.netns
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_every_variant_forwards_and_every_figure_is_there(capfd: pytest.CaptureFixture[str]) -> None:
-    small = ["--sizes", "64", "--sessions", "3", "--entries", "100", "--rounds", "1", "--seconds", "0.01"]
-    status = main([*small, "--repeat", "100", "--only", "rates", "alone", "maps", "--json"])
+    small = ["--sizes", "64", "--sessions", "3", "--entries", "100", "--rounds", "1", "--packets", "20480"]
+    status = main(
+        [*small, "--repeat", "100", "--map-rounds", "1", "--only", "rates", "alone", "maps", "--json"]
+    )
     out, err = capfd.readouterr()
     assert (status, err) == (0, "")
     result = msgspec.json.decode(out, type=Result)

@@ -1,8 +1,12 @@
 """`python -m holdfast.lab.bench.dataplane`: every variant in one run, ratios by round. `--quick` takes a minute."""
 
 import argparse
+import os
+import platform
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
@@ -15,8 +19,10 @@ from holdfast.lab.bench.dataplane.maps import maps
 from holdfast.lab.bench.dataplane.place import place
 from holdfast.lab.bench.dataplane.rates import alone, rates
 from holdfast.lab.bench.dataplane.result import Figure, Rate, Result, tables
+from holdfast.lab.bench.dataplane.traffic import CHUNK
 
 PARTS = ("rates", "alone", "maps", "tun")
+_TUN_SECONDS, _TUN_ROUNDS = 0.5, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(msgspec.json.format(msgspec.json.encode(result)).decode())
     else:
         console = Console(width=None if sys.stdout.isatty() else 120)
+        console.print(result.machine)
         for table in tables(result):
             console.print(table)
     return 0
@@ -51,13 +58,13 @@ def measure(options: argparse.Namespace) -> Result:
     if {"rates", "alone"} & set(options.only):
         with place() as made:
             if "rates" in options.only:
-                found += rates(made, options.sizes, options.sessions, options.rounds, options.seconds)
+                found += rates(made, options.sizes, options.sessions, options.rounds, options.packets)
             if "alone" in options.only:
                 figures += alone(made, options.sessions, options.rounds, options.repeat)
     if "maps" in options.only:
-        figures += maps(options.entries, options.rounds)
+        figures += maps(options.entries, options.map_rounds)
     if "tun" in options.only:
-        for row in bench_dataplane.measure([64], options.seconds, options.rounds, 1000):
+        for row in bench_dataplane.measure([64], _TUN_SECONDS, _TUN_ROUNDS, 1000):
             figures.append(
                 Figure(
                     what=f"TUN plane, {row.direction}, 64 octets, 1,000 sessions",
@@ -67,7 +74,14 @@ def measure(options: argparse.Namespace) -> Result:
                     most=row.plane,
                 )
             )
-    return Result(rates=found, figures=figures)
+    return Result(machine=_machine(), rates=found, figures=figures)
+
+
+def _machine() -> str:
+    """What all this was measured on, in one line."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    processors = f"{os.cpu_count()} processors" + (f" ({model[1]})" if model else "")
+    return f"Linux {os.uname().release}, {processors}, Python {platform.python_version()}"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,14 +90,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 1400], help="octets of inner packets")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 1000, 10_000], help="in rotation")
     parser.add_argument("--entries", type=int, default=100_000, help="sessions of the map figures")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of one rate")
-    parser.add_argument("--repeat", type=int, default=1_000_000, help="runs of a program alone")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="of rates and programs alone, of which the medians count"
+    )
+    parser.add_argument("--packets", type=int, default=100 * CHUNK, help="of one rate in one round")
+    parser.add_argument(
+        "--repeat", type=int, default=100_000, help="runs of a program alone, of which the mean counts"
+    )
+    parser.add_argument("--map-rounds", type=int, default=5, help="of the map figures")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.rounds, options.seconds, options.sessions = 3, 0.2, [1000]
+        options.rounds, options.map_rounds, options.sessions = 3, 2, [1000]
     return options
 
 

@@ -91,10 +91,10 @@ class Place:
             syscall.delete(maps["subscribers"], address)
         self._installed = sessions
 
-    def run(self, variant: Variant, stream: Stream, seconds: float) -> Sent:
+    def run(self, variant: Variant, stream: Stream, packets: int) -> Sent:
         """Send a stream through the node. Raises BpfError."""
         with self.attached(variant, stream.direction), entered(self._names[_far(stream.direction)]):
-            return self.traffic.generate(stream, index_of("wire"), seconds)
+            return self.traffic.generate(stream, index_of("wire"), packets)
 
     def run_alone(self, variant: Variant, stream: Stream, repeat: int) -> int:
         """Mean nanoseconds of one run of an XDP program. Raises BpfError."""

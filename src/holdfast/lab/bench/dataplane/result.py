@@ -5,7 +5,8 @@ from rich.table import Table
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """Packets per second of one variant, median of the rounds, and its ratios to the floor and to kernel forwarding.
+    """Packets per second of one variant, median of the rounds, the nanoseconds of each, and the ratios to the rates of
+    the floor and of kernel forwarding.
 
     Ratios are medians of those of each round. `arrived` is the least share of what was sent that came out.
     """
@@ -15,6 +16,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     sessions: int
     variant: str
     pps: float
+    each_ns: float
     of_floor: float
     of_kernel: float
     arrived: float
@@ -35,6 +37,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Everything of one run."""
 
+    machine: str
     rates: list[Rate]
     figures: list[Figure]
 
@@ -45,7 +48,17 @@ FLOOR_GOAL, KERNEL_GOAL, TC_GOAL = 0.85, 1.7, 0.9
 def tables(result: Result) -> list[Table]:
     """For a terminal; figures beyond their goal are red."""
     rates = Table(title="packets per second, one processor", title_style="bold")
-    for name in ("direction", "octets", "sessions", "variant", "pps", "of floor", "of kernel", "arrived"):
+    for name in (
+        "direction",
+        "octets",
+        "sessions",
+        "variant",
+        "pps",
+        "ns",
+        "of floor",
+        "of kernel",
+        "arrived",
+    ):
         rates.add_column(name, justify="left" if name in ("direction", "variant") else "right")
     for row in result.rates:
         floor_goal = FLOOR_GOAL if row.variant == "xdp" else None
@@ -56,6 +69,7 @@ def tables(result: Result) -> list[Table]:
             f"{row.sessions:,}",
             row.variant,
             f"{row.pps:,.0f}",
+            f"{row.each_ns:,.0f}",
             _marked(f"{row.of_floor:.2f}", floor_goal is None or row.of_floor >= floor_goal),
             _marked(f"{row.of_kernel:.2f}", kernel_goal is None or row.of_kernel >= kernel_goal),
             f"{row.arrived:.4f}",
