@@ -8,6 +8,7 @@ from pathlib import Path
 import uvloop
 
 from holdfast.daemon.api import Server, bind, server
+from holdfast.daemon.traces import Trace
 from holdfast.daemon.views import (
     MethodView,
     NodeView,
@@ -19,6 +20,7 @@ from holdfast.daemon.views import (
     TunnelView,
     WhyView,
 )
+from holdfast.dataplane.trace import Seen
 from holdfast.records import FailoverCapability, session_key
 from holdfast.records.ledger import PeerKey
 
@@ -29,6 +31,9 @@ class PretendNode:
     def __init__(self) -> None:
         self.keys = [session_key(17, i) for i in range(1, 1235)]
         self.commands: list[tuple[object, ...]] = []
+        self.packets: list[Seen] = []
+        self.trace_ends = ""
+        self.left = threading.Event()
 
     def node(self) -> NodeView:
         return NodeView(
@@ -96,6 +101,17 @@ class PretendNode:
                 state="synchronised", started_utc_us=1, control_recovered_ms=3, receive_settled_ms=3,
             )
         ]  # fmt: skip
+
+    def trace(self, key: int, raw: bool, snaplen: int) -> Trace | None:
+        """Shows `packets`, and then ends if there is a reason."""
+        if key not in self.keys:
+            return None
+        trace = Trace(key, raw=raw, snaplen=snaplen, leave=lambda trace: self.left.set())
+        for packet in self.packets:
+            trace.offer(packet)
+        if self.trace_ends:
+            trace.end(self.trace_ends)
+        return trace
 
     def clear_session(self, key: int) -> bool:
         self.commands.append(("clear_session", key))

@@ -6,7 +6,7 @@ wrong; 3 no node answers.
 
 import typer
 
-from holdfast.cli import doctor, manage, setup, show, state, why
+from holdfast.cli import doctor, manage, setup, show, state, trace, why
 
 app = typer.Typer(
     name="holdfast",
@@ -23,3 +23,4 @@ show.add_to(app)
 manage.add_to(app)
 state.add_to(app)
 why.add_to(app)
+trace.add_to(app)

@@ -3,7 +3,7 @@
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,6 +13,7 @@ import msgspec
 from holdfast.core.errors import LocalError
 
 TIMEOUT_S = 10.0
+_PIECE = 1 << 16
 _UCRED = struct.Struct("3i")
 
 
@@ -56,11 +57,8 @@ class Client:
 
         Raises NodeUnreachable, CommandRefused.
         """
-        target = "/v1/" + "/".join(quote(part, safe="") for part in path)
-        if query:
-            target += "?" + urlencode(query)
         try:
-            self._connection.request(method, target)
+            self._connection.request(method, _target(path, query))
             response = self._connection.getresponse()
             body = response.read()
         except (OSError, HTTPException) as e:
@@ -69,6 +67,20 @@ class Client:
         if response.status >= 400:
             raise CommandRefused(response.status, _reason(body, response.reason))
         return msgspec.json.decode(body) if body else None
+
+    def stream(self, *path: str, **query: str | int) -> Iterator[bytes]:
+        """A long answer in pieces, as they come, without an end of its own. Raises as `call` does."""
+        try:
+            self._connection.request("GET", _target(path, query))
+            response = self._connection.getresponse()
+            if response.status >= 400:
+                raise CommandRefused(response.status, _reason(response.read(), response.reason))
+            while piece := response.read1(_PIECE):
+                yield piece
+        except (OSError, HTTPException) as e:
+            raise NodeUnreachable(self._why(e)) from None
+        finally:
+            self._connection.close()
 
     def rows(self, *path: str, limit: int = 500) -> Iterator[dict[str, Any]]:
         """Every row of a list, page by page. Raises as `call` does."""
@@ -112,6 +124,11 @@ class Client:
                 return f"the node at {self.path} does not answer: see its log"
             case _:
                 return f"the node at {self.path} broke off the connection: {error}"
+
+
+def _target(path: tuple[str, ...], query: Mapping[str, str | int]) -> str:
+    target = "/v1/" + "/".join(quote(part, safe="") for part in path)
+    return f"{target}?{urlencode(query)}" if query else target
 
 
 def _reason(body: bytes, fallback: str) -> str:

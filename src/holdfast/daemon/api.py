@@ -6,7 +6,7 @@ none holds the loop for long. This module is imported in a thread after data flo
 
 import os
 import socket
-from collections.abc import Generator, Iterable
+from collections.abc import AsyncIterator, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol, TypeAlias
@@ -18,9 +18,11 @@ from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.response import Stream
 
 from holdfast import __version__
 from holdfast.daemon.listing import ListGone, Listings
+from holdfast.daemon.traces import TooManyTraces, Trace
 from holdfast.daemon.views import (
     NodeView,
     Page,
@@ -54,6 +56,7 @@ class Control(Protocol):
     def subscriber_names(self) -> Iterable[str]: ...
     def subscriber(self, name: str) -> SubscriberView | None: ...
     def recoveries(self) -> Iterable[RecoveryView]: ...
+    def trace(self, key: int, raw: bool, snaplen: int) -> Trace | None: ...
     def clear_session(self, key: int) -> bool: ...
     def clear_tunnel(self, tunnel_id: int) -> bool: ...
     def subscriber_up(self, name: str) -> bool: ...
@@ -69,6 +72,9 @@ class Held(State):
 
 
 After: TypeAlias = Annotated[str, QueryParameter(description='`next` of the page before, "" to begin')]
+SnapLength: TypeAlias = Annotated[
+    int, QueryParameter(ge=1, le=65535, description="octets of each packet at most")
+]
 Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=1000, description="rows of a page")]
 
 
@@ -118,6 +124,28 @@ def list_sessions(state: Held, after: After = "", limit: Limit = 500) -> Page[Se
 def show_session(state: Held, key: FromPath[int]) -> SessionDetail:
     """Everything known about one session, by its session key."""
     return _found(state.node.session_detail(key), "session")
+
+
+@get("/v1/sessions/{key:int}/trace", media_type="application/x-ndjson")
+async def trace_session(
+    state: Held, key: FromPath[int], raw: FromQuery[bool] = False, snaplen: SnapLength = 65535
+) -> Stream:
+    """A session's packets as they pass, until the client leaves: a TracedPacket or TraceNews in JSON a line.
+
+    They are the inner IP packets, or with `raw` the outer ones, among which are those of PPP itself.
+    """
+    trace = state.node.trace(key, raw, snaplen)
+    if trace is None:
+        raise NotFoundException(detail="there is no such session")
+    return Stream(_lines(trace), media_type="application/x-ndjson")
+
+
+async def _lines(trace: Trace) -> AsyncIterator[bytes]:
+    try:
+        while not trace.over:
+            yield await trace.take()
+    finally:
+        trace.close()
 
 
 @get("/v1/subscribers", sync_to_thread=False)
@@ -173,6 +201,7 @@ def application(control: Control) -> Litestar:
             list_peers,
             list_sessions,
             show_session,
+            trace_session,
             list_subscribers,
             list_recoveries,
             clear_session,
@@ -183,7 +212,7 @@ def application(control: Control) -> Litestar:
         ],
         state=Held({"node": control, "lists": Listings()}),
         logging_config=None,
-        exception_handlers={ListGone: _list_gone},
+        exception_handlers={ListGone: _list_gone, TooManyTraces: _too_many_traces},
         openapi_config=OpenAPIConfig(
             title="holdfast", version=__version__, path=SCHEMA_PATH, render_plugins=[JsonRenderPlugin()]
         ),
@@ -248,3 +277,7 @@ def _itself(row: RecoveryView) -> RecoveryView:
 
 def _list_gone(_: Request[object, object, State], error: ListGone) -> Response[dict[str, object]]:
     return Response({"status_code": 410, "detail": str(error)}, status_code=410)
+
+
+def _too_many_traces(_: Request[object, object, State], error: TooManyTraces) -> Response[dict[str, object]]:
+    return Response({"status_code": 409, "detail": str(error)}, status_code=409)

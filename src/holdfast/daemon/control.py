@@ -4,6 +4,7 @@ Rows are made when they are asked for, one at a time; nothing here walks all ses
 """
 
 import os
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator
 
 from holdfast import __version__
@@ -12,6 +13,7 @@ from holdfast.daemon.choices import peer_view
 from holdfast.daemon.line import Line
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
+from holdfast.daemon.traces import Trace, Traces
 from holdfast.daemon.udp import UdpSocket
 from holdfast.daemon.views import (
     NodeView,
@@ -46,6 +48,7 @@ class NodeControl:
         journal: Journal,
         clock: Callable[[], Instant],
         stop: Callable[[bool], None],
+        loop: AbstractEventLoop,
         *,
         started_utc_us: int,
         quarantined: int,
@@ -59,6 +62,7 @@ class NodeControl:
         self._stop = stop
         self._started_utc_us = started_utc_us
         self._quarantined = quarantined
+        self.traces = Traces(plane, runner.show_sends, loop, udp.address, self._exists)
 
     # Rows.
 
@@ -171,6 +175,15 @@ class NodeControl:
             "journal_commit_p99_us": latency.quantile_us(0.99),
             "journal_commit_max_us": latency.highest_us,
         }
+
+    # Traces.
+
+    def trace(self, key: int, raw: bool, snaplen: int) -> Trace | None:
+        """Watch a session's packets; None if there is none. Raises TooManyTraces."""
+        return self.traces.begin(key, raw=raw, snaplen=snaplen) if self._exists(key) else None
+
+    def _exists(self, key: int) -> bool:
+        return self._find(key) is not None
 
     # Commands.
 

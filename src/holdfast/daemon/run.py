@@ -147,6 +147,7 @@ class Daemon:
             journal,
             monotonic_us,
             self.stop,
+            self._loop,
             started_utc_us=self._started_utc_us,
             quarantined=len(self._saved.quarantined),
         )
@@ -391,6 +392,7 @@ class Daemon:
         self._leaving = True
         self._notifier.stopping()
         self._say("node.stopped", sessions=len(self._node.lines))
+        self._control.traces.end_all("the node stops")
         self._loop.remove_reader(self._udp.fileno())
         if self._device_watch is not None:
             self._device_watch.end()

@@ -187,6 +187,19 @@ class Runner:
         except Exception as fault:  # noqa: BLE001 - the last line of defence: nothing ends the node
             self.report(fault)
 
+    def show_sends(self, show: Callable[[Lane, bytes, Address], None] | None) -> None:
+        """Show whatever the node sends, with its lane, or no longer."""
+        add = self._bursts.add
+        if show is None:
+            self._send = add
+            return
+
+        def add_and_show(lane: Lane, data: bytes, to: Address) -> None:
+            add(lane, data, to)
+            show(lane, data, to)
+
+        self._send = add_and_show
+
     # Effects.
 
     def run(self, effects: Iterable[Effect]) -> None:

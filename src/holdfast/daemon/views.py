@@ -232,3 +232,19 @@ class WhyView(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     sessions_now: int = 0
     sessions_ended: dict[str, int] = {}
     text: list[str] = []
+
+
+class TracedPacket(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="packet"):
+    """A line of a trace: a packet from a session's peer or to it. `data`, in base64, may be less than its `length`."""
+
+    at_utc_us: int
+    to_peer: bool
+    length: int
+    data: bytes
+
+
+class TraceNews(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="news"):
+    """A line of a trace: how many packets could not be shown so far, and why it ends, "" while it goes on."""
+
+    missed: int = 0
+    ended: str = ""

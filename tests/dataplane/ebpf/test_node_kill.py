@@ -119,15 +119,15 @@ def totals(node: Node) -> dict[int, Counters]:
 class Scene:
     """A LAC and an LNS with three subscribers, and packets between them and the core."""
 
-    def __init__(self, lab: Claim, directory: Path, at_end: ExitStack) -> None:
+    def __init__(self, lab: Claim, directory: Path, at_end: ExitStack, kind: str = "ebpf") -> None:
         self.net, self.directory = build(lab), directory
         send_as_on_a_wire(self.net.core, "lns")
         send_as_on_a_wire(self.net.lac, WIRE)
         state, run = directory / "state", lab.directory / "lns"
-        self.pins = f"{run}/bpf"
+        self.pins, self.control_socket = f"{run}/bpf", f"{run}/control.sock"
         text = lns_config(NAMES, "secret", state, run).replace(
             '[dataplane]\nkind = "tun"',
-            f'[dataplane]\nkind = "ebpf"\nmode = "tc"\ninterfaces = ["{WIRE}", "core"]\nmax_sessions = 64',
+            f'[dataplane]\nkind = "{kind}"\nmode = "tc"\ninterfaces = ["{WIRE}", "core"]\nmax_sessions = 64',
         )
         self.lns = self._node("lns", text, run, at_end)
         text = lac_config(NAMES, (), 1, "secret", directory / "lac-state", lab.directory / "lac")
