@@ -21,7 +21,8 @@ class Wire:
         self.able = able
         self.sent: list[tuple[bytes, Address]] = []
         self.calls = 0
-        self.bursts = Bursts(self.send, self.send_burst)
+        self.noted: list[tuple[int, bytes]] = []
+        self.bursts = Bursts(self.send, self.send_burst, lambda said: self.noted.extend(said.items()))
 
     def send(self, data: bytes, to: Address) -> None:
         self.calls += 1

@@ -68,6 +68,7 @@ def test_a_quiet_tunnel_survives_at_the_wrap(daemon: str, number: int) -> None:
     (theirs,) = life.theirs.peer.established()
     theirs.renumber(tunnel.channel.nr, number)
     life.ours.disk.apply([life.machine.endpoint.ctx.hint(tunnel)])
+    life.ours.disk.told.clear()
     life.ours.crash()
     verdict = life.judge()
     assert not verdict.problems

@@ -99,6 +99,8 @@ class Node:
         self._orphans: list[int] = []
         self._unsynchronised: set[int] = set()
         self._unsaved: set[int] = set()
+        self._written: set[int] = set()
+        """Tunnels whose record is on disk."""
 
     # Inputs.
 
@@ -117,6 +119,7 @@ class Node:
                 self._set_aside(record, f"{type(e).__name__}: {e}", out)
         self._identity.remember_sessions(saved.endpoint)
         self._unsynchronised = set(self.endpoint.tunnels)
+        self._written = set(self.endpoint.tunnels)
         away = max(0, self._utc_us() - saved.alive_utc_us) if saved.alive_utc_us else None
         self.ledger.begin(saved, self._identity.boot_epoch, now)
         self._absorb(self.endpoint.recover(now, away), now, out)
@@ -196,6 +199,8 @@ class Node:
         line = self.lines.get(lane)
         if line is not None:
             line.recorded = True
+        elif lane in self.endpoint.tunnels:
+            self._written.add(lane)
 
     def commit_failed(self, lane: int, now: Instant) -> list[Effect]:
         """The journal could not write what this lane waited for: refuse what is new, keep what runs."""
@@ -215,7 +220,7 @@ class Node:
                 self._absorb(effects, now, out)
             return out
         tunnel = self.endpoint.tunnels.get(lane)
-        if tunnel is not None and tunnel.established and not tunnel.by_peer:
+        if tunnel is not None and tunnel.established and not tunnel.by_peer and lane not in self._written:
             effects = self.endpoint.close_tunnel(
                 lane, now, StopCcn.GENERAL_ERROR, General.NO_RESOURCES, "state cannot be recorded"
             )
@@ -357,15 +362,14 @@ class Node:
             if line.wanted:
                 out.append(Unwant(key, key))
             if line.saved:
-                tunnel = self.endpoint.tunnels.get(down.tunnel_id)
-                numbers = self._numbers(tunnel) if tunnel is not None and tunnel.recorded else ()
-                out.append(Persist(key, (ForgetSession(key), *numbers)))
+                self._forget(line, out)
             if line.address and not line.subscriber:
                 out.append(Release(key, line.pool, line.address))
         out.append(Log("session.down", fields))
         self.dialler.lost(key, down.cause, down.text, now)
 
     def _tunnel_down(self, down: l2tp.TunnelDown, now: Instant, out: list[Effect]) -> None:
+        self._written.discard(down.tunnel_id)
         self.dialler.tunnel_down(down.peer_name, down.tunnel_id, now)
         self.recoveries.forget(down.tunnel_id, now)
         self.proofs.forget(down.tunnel_id)
@@ -523,6 +527,16 @@ class Node:
     def _save(self, line: Line, record: PppRecord, out: list[Effect]) -> None:
         line.saved = True
         out.append(Persist(line.key, (Save(line.record(record)), *self._numbers(line.tunnel))))
+
+    def _forget(self, line: Line, out: list[Effect]) -> None:
+        """Delete the session's record before its address is free, and, where nobody asks after sessions when we are
+        back, before its CDN or the acknowledgement of the peer's leaves: else a crash would bring back half a session.
+        """
+        forget, tunnel = ForgetSession(line.key), line.tunnel
+        numbers = self._numbers(tunnel) if tunnel.recorded else ()
+        if numbers:
+            out.append(Persist(line.tunnel_id, (forget, *numbers)))
+        out.append(Persist(line.key, (forget,)))
 
     def _numbers(self, tunnel: Tunnel) -> tuple[Hint, ...]:
         """Numbers that ride in a commit: a tunnel that is recovered silently lives by them."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
+from msgspec.structs import replace
 
 from holdfast import __version__
 from holdfast.aaa.local import number
@@ -34,7 +35,7 @@ from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
 from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
-from holdfast.daemon.runner import Runner
+from holdfast.daemon.runner import Note, Runner, note_nothing
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
@@ -43,6 +44,7 @@ from holdfast.protocol.tunnel import TunnelState
 from holdfast.records import Counters, SessionRecord, Side
 from holdfast.state.errors import JournalError
 from holdfast.state.journal import Done, Journal, Saved
+from holdfast.state.told import Table, told_path
 
 if TYPE_CHECKING:
     from holdfast.daemon.api import Server
@@ -132,11 +134,12 @@ class Daemon:
         self._loop.set_exception_handler(self._on_loop_error)
         self._udp = self._take_socket(at_end)
         journal, self._saved = self._take_records(at_end)
+        note = self._take_numbers(at_end)
         self._device = device_spec(config, self._saved.sessions)
         self._plane, watched = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us, self._traffic)
         self._runner = Runner(
-            self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log
+            self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log, note
         )
         self._device_watch = self._watch_device(watched)
         self._control = NodeControl(
@@ -273,6 +276,22 @@ class Daemon:
         )
         at_end.callback(journal.close)
         return journal, journal.load()
+
+    def _take_numbers(self, at_end: ExitStack) -> Note:
+        """The numbers that the last process told its peers are more exact than its records."""
+        path = told_path(Path(self._config.paths.journal))
+        table = Table.open(path)
+        if table is None:
+            self._say(
+                "told.unavailable",
+                WARNING,
+                path=str(path),
+                text="restarts go by the journal's sequence numbers",
+            )
+            return note_nothing
+        at_end.callback(table.close)
+        self._saved = replace(self._saved, tunnels=table.caught_up(self._saved.tunnels))
+        return table.note
 
     def _take_plane(self, at_end: ExitStack) -> planes.Taken:
         taken = planes.take(self._config, self._device, self._udp.socket, self.log)

@@ -3,15 +3,16 @@
 One turn of the event loop reads a whole batch, runs its effects, submits all their writes to the journal as
 one group and arms one timer. Everything here runs in the event loop's thread.
 
-Invariants: effects of one lane happen in the order in which the node gave them. A `Persist` holds back the
-rest of its lane, and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
+Invariants: effects of one lane happen in the order in which the node gave them, but for writes, which go into the
+commit that their lane waits for if that has not been submitted. A `Persist` holds back the rest of its lane, and
+nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
 `commit_failed`; of what waited, all that admits something is dropped and all that takes something away is
 done. No exception of the node's code ends the process.
 """
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -60,6 +61,14 @@ class Socket(Protocol):
     def read(self, inbox: Inbox) -> int: ...
     def send(self, data: bytes, to: Address) -> None: ...
     def send_burst(self, datagrams: Sequence[bytes], to: Address) -> bool: ...
+
+
+Note: TypeAlias = Callable[[Mapping[Lane, bytes]], object]
+"""Hears of the control messages that are about to leave, the last of each tunnel."""
+
+
+def note_nothing(said: Mapping[Lane, bytes]) -> None:
+    """For a runner whose node never comes back."""
 
 
 class Handle(Protocol):
@@ -115,10 +124,11 @@ class Runner:
         loop: Loop,
         clock: Callable[[], Instant],
         log: Callable[[Log], None],
+        note: Note = note_nothing,
     ) -> None:
         self._node = node
         self._udp = udp
-        self._bursts = Bursts(udp.send, udp.send_burst)
+        self._bursts = Bursts(udp.send, udp.send_burst, note)
         self._send = self._bursts.add
         self._plane = plane
         self._submit = submit
@@ -129,6 +139,7 @@ class Runner:
         self._held: dict[Lane, list[Effect]] = {}
         self._writes: list[Write] = []
         self._barriers: list[tuple[Lane, list[Effect]]] = []
+        self._waiting: set[Lane] = set()
         self._groups: deque[WriteGroup] = deque()
         self._owed: list[Release] = []
         self._removed: list[int] = []
@@ -214,7 +225,10 @@ class Runner:
                 self._log(effect)
                 continue
             if held and (queue := held.get(effect.lane)) is not None:
-                queue.append(effect)
+                if isinstance(effect, Persist) and effect.lane in self._waiting:
+                    self._writes.extend(effect.writes)  # one commit for all that a turn writes in a lane
+                else:
+                    queue.append(effect)
                 continue
             if isinstance(effect, Want):
                 entries.append(effect.entry)
@@ -229,6 +243,7 @@ class Runner:
                 if not all(map(never_waited_for, effect.writes)):
                     held[effect.lane] = queue = []
                     self._barriers.append((effect.lane, queue))
+                    self._waiting.add(effect.lane)
             elif isinstance(effect, Unwant):
                 self._remove(effect.key)
             elif isinstance(effect, Release):
@@ -276,6 +291,7 @@ class Runner:
         group = WriteGroup(self._barriers, releases, self._removed, now)
         self._removed = []
         self._barriers = []
+        self._waiting.clear()
         self._groups.append(group)
         if self._watchdog is None:
             self._watchdog = self._loop.call_later(_seconds(COMMIT_LIMIT), self._on_overdue)

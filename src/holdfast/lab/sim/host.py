@@ -6,7 +6,7 @@ two effects.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from holdfast.records import EndpointRecord, SessionRecord, Side, TunnelRecord, 
 from holdfast.records.ledger import PeerKey, PeerRecord
 from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Save, Write
 from holdfast.state.saved import Saved
+from holdfast.state.told import Told, caught_up, in_message, read_place
 
 Commit = Callable[[], None]
 Transmit = Callable[[bytes, Address], None]
@@ -82,6 +83,7 @@ class Disk:
         self.endpoint: EndpointRecord | None = None
         self.peers: dict[PeerKey, PeerRecord] = {}
         self.alive_utc_us = 0
+        self.told: dict[int, Told] = {}
         self.ever: set[tuple[int, ...]] = set()
         """The ids of every record there has been: of a tunnel both its own, of a session its tunnel's and both."""
 
@@ -89,12 +91,17 @@ class Disk:
         """What a journal would load. A session without its tunnel has no place in it."""
         sessions = [s for s in self.sessions.values() if s.tunnel_id in self.tunnels]
         return Saved(
-            tunnels=list(self.tunnels.values()),
+            tunnels=caught_up(self.tunnels.values(), lambda i: self.told.get(i, (0, 0))),
             sessions=sessions,
             endpoint=self.endpoint,
             peers=list(self.peers.values()),
             alive_utc_us=self.alive_utc_us,
         )
+
+    def note(self, said: Mapping[int, bytes]) -> None:
+        """As `state.told` does."""
+        for tunnel_id, data in said.items():
+            self.told[tunnel_id] = read_place(in_message(data))
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Make writes durable."""
@@ -166,8 +173,8 @@ class MachineHost:
     def start(self, now: Instant) -> None:
         """See `Host`."""
         self._machine = self._boot()
-        disk = self.disk
-        self.perform(self._machine.start(list(disk.tunnels.values()), list(disk.sessions.values()), now))
+        saved = self.disk.saved()
+        self.perform(self._machine.start(saved.tunnels, saved.sessions, now))
 
     def crash(self) -> None:
         """See `Host`."""
@@ -246,6 +253,7 @@ class MachineHost:
             self.effects_until_crash -= 1
         self.effects += 1
         if isinstance(effect, Send):
+            self.disk.note({lane: effect.data})
             self._send(effect.data, effect.to)
         elif isinstance(effect, Persist):
             self._lanes[lane] = deque()

@@ -136,8 +136,12 @@ class EndpointMachine:
                     out.append(Persist(session_key(effect.tunnel_id, effect.session_id), (Save(record),)))
             elif isinstance(effect, SessionDown):
                 key = session_key(effect.tunnel_id, effect.session_id)
-                out.append(Persist(key, (ForgetSession(key),)))
+                out.append(Persist(self.lane_of_end(effect.tunnel_id, key), (ForgetSession(key),)))
         return out
+
+    def lane_of_end(self, tunnel_id: int, key: int) -> int:
+        """Who waits until a session's record is gone: its own lane, which is nobody, or its tunnel."""
+        return key
 
     def _record(self, tunnel_id: int, session_id: int) -> SessionRecord | None:
         tunnel = self.endpoint.tunnels.get(tunnel_id)

@@ -204,6 +204,7 @@ class PeerWorld(World):
             theirs_of_it.sent.clear()
             theirs_of_it.renumber(tunnel.channel.nr, tunnel.channel.ns)
             self.ours.disk.apply([ctx.hint(tunnel)])
+            self.ours.disk.told.pop(tunnel.local_id, None)
 
     def _downtime(self) -> Duration:
         patient = DOWNTIMES[: 3 if self._daemon == "go-l2tp" else 4]

@@ -69,7 +69,9 @@ class Process:
         self.plane = Plane(boundary)
         self.node = Node(config, chance.randbytes, lambda: UTC_US)
         self.journal = VirtualJournal(disk, self.loop, draw, boundary, self._on_health)
-        self.runner = Runner(self.node, self, self.plane, self.journal.submit, self.loop, clock, log)
+        self.runner = Runner(
+            self.node, self, self.plane, self.journal.submit, self.loop, clock, log, disk.note
+        )
         self.hung_up: set[str] = set()
         """Subscribers that were told to disconnect."""
         self.outbursts: list[str] = []
