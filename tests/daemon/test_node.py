@@ -15,6 +15,7 @@ from holdfast.ppp.config import LinkConfig
 from holdfast.ppp.link import Link
 from holdfast.protocol import effects as protocol_effects
 from holdfast.records import PppRecord, SessionRecord, TunnelRecord, session_key, split_key
+from holdfast.records.writes import ForgetSession, Hint
 from holdfast.wire.header import data_header, parse_control
 
 WHO = {"lns": (LNS,), "lac": (LAC,), "both": (LNS, LAC)}
@@ -166,6 +167,33 @@ def test_a_set_up_lost_in_a_silent_restart_is_left_nowhere_and_tried_again(who: 
         s.peer_id for s in network.lac.sessions.values()
     }
     assert len(network.lns.plane) == len(network.lac.plane) == 3
+
+
+def test_without_rfc_4951_a_session_s_record_goes_before_its_end_is_said_or_acknowledged() -> None:
+    silent = "[failover]\nadvertise = false\n"
+    network = Network(sessions=1, tunnels=1, lns_extra=silent, lac_extra=silent)
+    network.up()
+    (key,) = network.lac.node.lines
+    ours = network.lac.node.clear_session(key, network.now) or []
+    cdn = next(e for e in ours if isinstance(e, Send) and e.data[0] & 0x80)
+    theirs = network.lns.node.control(cdn.data, network.lac.address, network.now)
+    for effects in (ours, theirs):
+        said = next(e for e in effects if isinstance(e, Send) and e.data[0] & 0x80)
+        forgotten = next(e for e in effects if isinstance(e, Persist) and e.lane == said.lane)
+        assert effects.index(forgotten) < effects.index(said)
+        assert any(isinstance(w, ForgetSession) for w in forgotten.writes)
+        assert any(isinstance(w, Hint) for w in forgotten.writes)
+
+
+def test_a_journal_that_cannot_delete_ends_no_tunnel() -> None:
+    silent = "[failover]\nadvertise = false\n"
+    network = Network(sessions=1, tunnels=1, lns_extra=silent, lac_extra=silent)
+    network.up()
+    (key,) = network.lns.node.lines
+    network.carry(network.lns, network.lns.node.clear_session(key, network.now) or [])
+    (tunnel,) = network.lns.node.endpoint.ctx.established()
+    assert network.lns.node.commit_failed(tunnel.local_id, network.now) == []
+    assert tunnel.established
 
 
 def test_K_12_an_address_is_free_only_after_its_record_is_gone() -> None:

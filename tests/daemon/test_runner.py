@@ -13,7 +13,7 @@ from holdfast.daemon.udp import UdpSocket, open_udp
 from holdfast.dataplane.contract import Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.null import NullPlane
-from holdfast.records import EndpointRecord, Side, session_key
+from holdfast.records import EndpointRecord, SessionRecord, Side, session_key
 from holdfast.records.writes import ForgetSession, Hint, Save, Write
 from holdfast.state.errors import Fault, JournalError
 
@@ -102,6 +102,8 @@ class Bench:
         self.udp, self.peer = (open_udp((LOOPBACK, 0), 0) for _ in range(2))
         self.submitted: list[tuple[Sequence[Write], Done | None]] = []
         self.logged: list[Log] = []
+        self.noted: list[tuple[dict[Lane, bytes], list[bytes]]] = []
+        """What the runner noted, and what had arrived at the peer by then."""
         self.runner = Runner(
             self.node,
             self.udp,
@@ -110,6 +112,7 @@ class Bench:
             self.loop,
             lambda: self.loop.now,
             self.logged.append,
+            lambda said: self.noted.append((dict(said), self.sent())),
         )
 
     def do(self, *effects: Effect) -> None:
@@ -179,12 +182,46 @@ def test_a_write_holds_back_its_own_lane_and_no_other(bench: Bench) -> None:
 
 
 def test_two_writes_of_one_lane_are_two_barriers(bench: Bench) -> None:
-    bench.do(Persist(1, (FORGET,)), bench.send(1, b"a"), Persist(1, (FORGET,)), bench.send(1, b"b"))
-    assert len(bench.submitted) == 1
+    saved = Save(
+        SessionRecord(tunnel_id=1, local_id=2, peer_id=3, side=Side.LNS, call_serial=4, established_utc_us=0)
+    )
+    for second in (Persist(1, (saved,)), Persist(1, (saved, FORGET))):
+        bench.submitted.clear()
+        bench.do(Persist(1, (FORGET,)), bench.send(1, b"a"), second, bench.send(1, b"b"))
+        assert len(bench.submitted) == 1
+        bench.finish(0)
+        assert bench.sent() == [b"a"]
+        bench.finish(1)
+        assert bench.sent() == [b"b"]
+
+
+def test_the_deletions_of_a_turn_in_one_lane_are_one_commit_and_those_that_follow_the_next(
+    bench: Bench,
+) -> None:
+    for key in (7, 8):
+        bench.do(
+            Persist(1, (ForgetSession(key),)),
+            bench.send(1, b"a"),
+            Persist(1, (ForgetSession(key + 10),)),
+            bench.send(1, b"b"),
+        )
     bench.finish(0)
-    assert bench.sent() == [b"a"]
+    assert bench.sent() == [b"a", b"b"]
     bench.finish(1)
-    assert bench.sent() == [b"b"]
+    assert bench.sent() == [b"a", b"b"]
+    deleted = [[w.key for w in group if isinstance(w, ForgetSession)] for group, _ in bench.submitted]
+    assert deleted == [[7, 17], [8, 18]]
+
+
+def test_what_the_tunnels_say_is_noted_before_it_is_said(bench: Bench) -> None:
+    bench.do(
+        bench.send(1, b"a"), bench.send(2, b"b"), bench.send(1, b"c"), bench.send(session_key(1, 2), b"ppp")
+    )
+    assert bench.noted == [({1: b"c", 2: b"b"}, [])]
+    assert sorted(bench.sent()) == [b"a", b"b", b"c", b"ppp"]
+    bench.do(bench.send(session_key(1, 2), b"ppp"))
+    bench.do(Persist(1, (FORGET,)), bench.send(1, b"held"))
+    assert len(bench.noted) == 1
 
 
 def test_the_writes_of_a_turn_are_one_group(bench: Bench) -> None:

@@ -43,6 +43,24 @@ def test_what_was_found_once(seed: int) -> None:
     assert not simulate_nodes(seed).problems
 
 
+FOUND_WITHOUT_RFC_4951 = {
+    167: "each side goes back to a number that the other has had since, and takes its answers for late ones",
+    225: "the same, in turn, and with the tunnel lost",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND_WITHOUT_RFC_4951, ids=FOUND_WITHOUT_RFC_4951.get)
+def test_what_was_found_once_without_rfc_4951(seed: int) -> None:
+    assert not simulate_nodes(seed, advertise=False).problems
+
+
+def test_nodes_without_rfc_4951_agree_after_any_history() -> None:
+    bad = [v for v in (simulate_nodes(seed, advertise=False) for seed in range(60)) if v.problems]
+    assert not bad, (
+        f"python -m holdfast.lab.sim --nodes --silent --start {bad[0].seed} --seeds 1: {bad[0].problems}"
+    )
+
+
 def all_well(runs: Iterable[tuple[str, Verdict]], survivors: int) -> int:
     """Check every run of a sweep; returns how many there were."""
     count = 0

@@ -422,3 +422,20 @@ def test_V2_10_a_message_from_another_address_is_dropped() -> None:
     line = from_lac(rig)
     assert line.say(Msg.HELLO, ns=line.ns, source=(PEER[0], 4711)) == []
     assert rig.count(Counter.RX_WRONG_SOURCE) == 1
+
+
+def test_once_its_nr_is_settled_everything_unacknowledged_is_sent_until_the_peer_speaks() -> None:
+    """l2tpns looks at the Nr of the message that it expects alone, and acknowledges none while it waits itself."""
+    c = channel()
+    for k in range(3):
+        c.send(0, HELLO, START)
+        c.receive(0, 0, k + 1, b"", START)
+    for _ in range(3):
+        c.send(0, HELLO, START)
+    sent(c)
+    c.settle(20, START)
+    c.timed_out(START)
+    assert [(ns, nr) for ns, nr, _ in sent(c)] == [(3, 20), (4, 20), (5, 20)]
+    c.receive(0, 20, 4, b"", START)
+    c.timed_out(START)
+    assert [(ns, nr) for ns, nr, _ in sent(c)] == [(4, 20)]

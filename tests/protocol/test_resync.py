@@ -21,9 +21,10 @@ from holdfast.protocol.effects import (
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import Evidence, FailoverSettings, Method
 from holdfast.wire.codes import Msg
+from holdfast.wire.dictionary import ASSIGNED_SESSION_ID
 from holdfast.wire.header import control_header, parse_control
 from holdfast.wire.messages import decode
-from protocol.pair import LAC_ADDRESS, LNS_ADDRESS, Pair, Side
+from protocol.pair import LAC_ADDRESS, LNS_ADDRESS, SECRET, Pair, Side
 
 NONE = FailoverSettings(advertise=False, method=Method.AUTO)
 numbers = st.integers(0, 0xFFFF)
@@ -593,6 +594,62 @@ def test_a_retransmission_is_awaited_as_long_as_the_peers_patience_allows(
     state = resync.begin(10, 7, now, gone_at=gone_at)
     assert resync.hear(state, 9, 10, 7, is_zlb=True, now=now) is resync.Verdict.TRY
     assert state.settle_at == now + wait_s * SECOND
+
+
+def acknowledged_unseen(how: str) -> tuple[Pair, bytes]:
+    """The LAC has ended a session, or the tunnel, while the LNS was away for long; that came too late to count."""
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lns)
+    victim = next(iter(sessions(pair.lac)))
+    ending = pair.lac.endpoint
+    effects = (
+        ending.close_session(tunnel_id, victim, pair.now)
+        if how == "CDN"
+        else ending.close_tunnel(tunnel_id, pair.now)
+    )
+    pair.deliver(pair.lac, effects)
+    late = next(data for name, data in reversed(pair.log) if name == "lac1")
+    pair.run(20)
+    pair.restart(pair.lns, 20)
+    pair.run(11)
+    assert len(sessions(pair.lns)) == 3
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    return pair, late
+
+
+@pytest.mark.parametrize("how", ["CDN", "StopCCN"])
+def test_what_ends_something_counts_though_it_comes_after_it_was_acknowledged_unseen(how: str) -> None:
+    pair, late = acknowledged_unseen(how)
+    for _ in range(2):
+        pair.deliver(pair.lns, pair.lns.endpoint.datagram(late, LAC_ADDRESS, pair.now))
+    downs = [n for n in pair.lns.news if isinstance(n, SessionDown)]
+    assert [d.cause for d in downs] == ([Cause.PEER] if how == "CDN" else [Cause.TUNNEL] * 3)
+
+
+@pytest.mark.parametrize("how", ["CDN", "StopCCN"])
+def test_it_counts_only_with_both_ids(how: str) -> None:
+    pair, late = acknowledged_unseen(how)
+    ((tunnel,), lac_id) = pair.lns.endpoint.ctx.established(), parse_control(late).tunnel_id
+    their_id = encode_id(tunnel.peer_id if how == "StopCCN" else session_named(late))
+    assert lac_id == tunnel.local_id
+    other = late[:12] + late[12:].replace(their_id, b"\0\7")
+    pair.deliver(pair.lns, pair.lns.endpoint.datagram(other, LAC_ADDRESS, pair.now))
+    assert len(sessions(pair.lns)) == 3
+
+
+def test_it_counts_no_longer_than_any_peer_repeats_it() -> None:
+    pair, late = acknowledged_unseen("CDN")
+    pair.run(90)
+    pair.deliver(pair.lns, pair.lns.endpoint.datagram(late, LAC_ADDRESS, pair.now))
+    assert len(sessions(pair.lns)) == 3
+
+
+def encode_id(number: int) -> bytes:
+    return number.to_bytes(2, "big")
+
+
+def session_named(data: bytes) -> int:
+    return decode(data[12:], SECRET).need(ASSIGNED_SESSION_ID)
 
 
 def test_probes_that_are_not_answered_keep_the_pace_when_the_process_was_held_up() -> None:

@@ -3,9 +3,9 @@
 One turn of the event loop reads a whole batch, runs its effects, submits all their writes to the journal as
 one group and arms one timer. Everything here runs in the event loop's thread.
 
-Invariants: effects of one lane happen in the order in which the node gave them, but for writes, which go into the
-commit that their lane waits for if that has not been submitted. A `Persist` holds back the rest of its lane, and
-nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
+Invariants: effects of one lane happen in the order in which the node gave them, but for deletions, which go into
+the commit that their lane waits for if that has not been submitted. A `Persist` holds back the rest of its lane,
+and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
 `commit_failed`; of what waited, all that admits something is dropped and all that takes something away is
 done. No exception of the node's code ends the process.
 """
@@ -69,6 +69,11 @@ Note: TypeAlias = Callable[[Mapping[Lane, bytes]], object]
 
 def note_nothing(said: Mapping[Lane, bytes]) -> None:
     """For a runner whose node never comes back."""
+
+
+def deletes(effect: Persist) -> bool:
+    """Whether nothing of it is a record."""
+    return not any(isinstance(write, Save) for write in effect.writes)
 
 
 class Handle(Protocol):
@@ -225,8 +230,8 @@ class Runner:
                 self._log(effect)
                 continue
             if held and (queue := held.get(effect.lane)) is not None:
-                if isinstance(effect, Persist) and effect.lane in self._waiting:
-                    self._writes.extend(effect.writes)  # one commit for all that a turn writes in a lane
+                if isinstance(effect, Persist) and effect.lane in self._waiting and deletes(effect):
+                    self._writes.extend(effect.writes)  # many sessions of a tunnel end with one commit
                 else:
                     queue.append(effect)
                 continue

@@ -121,7 +121,7 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     if session is None:
         if tunnel.side is Side.LNS:
             raise PeerError(Cdn.GENERAL_ERROR, General.INVALID_SESSION, "ICRP without a call")
-        orphans.named(ctx, tunnel, session_id, now, msg.get(ASSIGNED_SESSION_ID) or 0)
+        _no_such_call(ctx, tunnel, session_id, msg.get(ASSIGNED_SESSION_ID) or 0, now)
         return
     peer_id = msg.need(ASSIGNED_SESSION_ID)
     session.step(SessionInput.ICRP)
@@ -133,6 +133,25 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     session.established_utc_us = ctx.utc_us()
     tunnel.by_peer[peer_id] = session.local_id
     iccn_left(ctx, tunnel)
+
+
+def _no_such_call(ctx: Context, tunnel: Tunnel, session_id: int, peer_id: int, now: Instant) -> None:
+    """An ICRP for a call that was lost in a restart, or that has ended meanwhile: the peer shall not keep it.
+
+    A CDN of before could not name the peer's session in its header, and l2tpns goes by that alone.
+    """
+    if orphans.named(ctx, tunnel, session_id, now, peer_id) or not peer_id:
+        return
+    if tunnel.established and tunnel.ids.freed_recently(session_id):
+        send_cdn(
+            tunnel,
+            peer_id,
+            session_id,
+            now,
+            Cdn.GENERAL_ERROR,
+            General.INVALID_SESSION,
+            "no such call",
+        )
 
 
 def iccn_left(ctx: Context, tunnel: Tunnel) -> None:

@@ -48,6 +48,7 @@ class ControlChannel:
         "_filler",
         "_in_flight",
         "_interval",
+        "_mute",
         "_no_queue_until",
         "_settings",
         "_stale_ack_at",
@@ -93,6 +94,7 @@ class ControlChannel:
         self._unacked: deque[tuple[int, int, bytes]] = deque()
         self._in_flight = 0
         self._filler = b""
+        self._mute = False
         self._early: dict[int, tuple[int, bytes]] = {}
         self.keeps = self._settings.receive_window
         self._ack_due = False
@@ -245,6 +247,7 @@ class ControlChannel:
             self.careful = max(0, self.careful - count)
         self.acked = nr
         self.attempts = 0
+        self._mute = False
         self._interval = self._settings.initial
         if unacked:
             self.unacked_since = now
@@ -316,10 +319,13 @@ class ControlChannel:
     def settle(self, nr: int, now: Instant) -> None:
         """Our Nr turned out to be `nr`: what lies before it will not come again, and is acknowledged by `finish`.
 
-        A peer that had messages outstanding may have withheld its own acknowledgements (l2tpns): ask again at once.
+        A peer that had messages outstanding may have withheld its own acknowledgements (l2tpns): ask again at once. It
+        looks at the Nr of none but the message that it expects, which may be any of those that we await an
+        acknowledgement for, so all of them are sent until it speaks.
         """
         self.nr = nr
         self._ack_due = True
+        self._mute = True
         self.attempts = 0
         self._interval = self._settings.initial
         if self._unacked:
@@ -343,6 +349,9 @@ class ControlChannel:
         self.retransmit_at = now + self._interval
         if not self.exhausted:
             self.retransmit()
+            for message in list(self._unacked)[1:] if self._mute else ():
+                self.retransmissions += 1
+                self._emit(*message)
 
     def retransmit(self) -> None:
         """Send the oldest unacknowledged message again, now."""

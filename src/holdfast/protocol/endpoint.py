@@ -157,6 +157,8 @@ class Endpoint:
             self._process_early(tunnel, now)
         elif outcome == Outcome.DUPLICATE:
             ctx.count(Counter.RX_DUPLICATE)
+            if now < tunnel.heeds_until and silent.still_ends(tunnel, session_id, ns, body):
+                self._process(tunnel, session_id, body, now)
         elif outcome == Outcome.EARLY:
             ctx.count(Counter.RX_OUT_OF_ORDER)
         if tunnel.own_recovery is not None:

@@ -24,17 +24,17 @@ def look_out(tunnel: Tunnel) -> None:
     tunnel.orphans = Orphans(before=set(tunnel.ids.recent), limit=TokenBucket(pace.ORPHANS_PER_TUNNEL))
 
 
-def named(ctx: Context, tunnel: Tunnel, session_id: int, now: Instant, peer_session_id: int = 0) -> None:
-    """The peer has named the session `session_id` of ours, which does not exist. Ends the peer's if we lost it."""
+def named(ctx: Context, tunnel: Tunnel, session_id: int, now: Instant, peer_session_id: int = 0) -> bool:
+    """The peer has named the session `session_id` of ours, which does not exist. Ends the peer's if we lost it: True."""
     orphans = tunnel.orphans
     if orphans is None or not session_id or session_id in tunnel.sessions:
-        return
+        return False
     if not tunnel.established or tunnel.own_recovery is not None:
-        return
+        return False
     if tunnel.ids.freed_recently(session_id) and session_id not in orphans.before:
-        return
+        return False
     if not (orphans.limit.take(now) and ctx.orphan_limit.take(now)):
-        return
+        return False
     orphans.before.discard(session_id)
     tunnel.ids.remember((session_id,))
     ctx.count(Counter.ORPHANS_ENDED)
@@ -48,3 +48,4 @@ def named(ctx: Context, tunnel: Tunnel, session_id: int, now: Instant, peer_sess
         General.INVALID_SESSION,
         "lost in a restart",
     )
+    return True

@@ -5,14 +5,17 @@ purged nor asked about, since the peer knows of no failure. What it sent while w
 retransmission and is obeyed.
 """
 
-from holdfast.core.clock import Duration, Instant
+from holdfast.core import seq
+from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.counters import Counter
+from holdfast.core.errors import Malformed
 from holdfast.protocol import calls, closing, orphans, pace, resync
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.wire.codes import Msg
-from holdfast.wire.messages import encode
+from holdfast.wire.dictionary import ASSIGNED_SESSION_ID, ASSIGNED_TUNNEL_ID
+from holdfast.wire.messages import decode, encode
 
 ROLE = "silent"
 
@@ -21,6 +24,10 @@ SCCCN = 1
 
 KEPT = 64
 """Messages that are kept until their turn comes while our Nr lags behind: a window begins where the peer's does."""
+
+LAST_REPEAT: Duration = 64 * SECOND
+"""No peer that was measured repeats a message for longer (l2tpns keeps it for 63 s)."""
+
 PACE = 0
 """Whose deadline the next turn is: no tunnel has this id."""
 
@@ -33,6 +40,7 @@ def begin(ctx: Context, old: Tunnel, now: Instant, patience: Duration = resync.P
     channel = old.channel
     old.resync = resync.begin(channel.acked, channel.nr, now, patience, ctx.gone_at)
     old.hello_at = None
+    old.heeds_until = now + patience + LAST_REPEAT
     channel.held = True
     channel.keeps = KEPT
     _enqueue(ctx, old, patience)
@@ -131,6 +139,22 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
         return False
     _finish(ctx, old)
     return True
+
+
+def still_ends(old: Tunnel, session_id: int, ns: int, body: bytes) -> bool:
+    """Whether a message whose number has been acknowledged ends something that is here: a CDN or StopCCN which came
+    for the first time after it had to be acknowledged unseen. It has to name what it ends by both ids.
+    """
+    if seq.distance(ns, old.channel.nr) > KEPT:
+        return False
+    try:
+        msg = decode(body, old.secret)
+    except Malformed:
+        return False
+    if msg.type == Msg.STOPCCN:
+        return msg.get(ASSIGNED_TUNNEL_ID) == old.peer_id
+    session = old.sessions.get(session_id) if msg.type == Msg.CDN else None
+    return session is not None and msg.get(ASSIGNED_SESSION_ID) == session.peer_id
 
 
 def _half_open(old: Tunnel, nr: int) -> bool:

@@ -111,7 +111,7 @@ NO_EVIDENCE: Final = Evidence()
 
 class Tunnel:
     """One control connection with its channel and sessions. `peer_vendor` and `peer_firmware` are as it gave them in
-    this process, for people only.
+    this process, for people only. Until `heeds_until` a CDN or StopCCN counts though its number has been acknowledged.
     """
 
     __slots__ = (
@@ -124,6 +124,7 @@ class Tunnel:
         "end_at",
         "established_utc_us",
         "evidence",
+        "heeds_until",
         "hello_at",
         "hinted",
         "ids",
@@ -205,6 +206,7 @@ class Tunnel:
         self.pending_recovery_id = 0
         self.sync: Sync | None = None
         self.resync: Resync | None = None
+        self.heeds_until: Instant = 0
         self.orphans: Orphans | None = None
         self.hinted = (-1, -1)
         self.evidence = NO_EVIDENCE

@@ -1,13 +1,15 @@
 """`python -m holdfast.lab.sim --seeds N --start S [--nodes | --peers …]`: run N histories, print those that end badly.
 
-With `--nodes` each host is a whole node (PPP, subscribers, AAA, journal), else its control protocol alone. With
-`--peers` it stands in front of other people's daemons, those that are named or all; `--walk` then crashes it at every
-boundary of one life as well, with every outage and every act of the peer.
+With `--nodes` each host is a whole node (PPP, subscribers, AAA, journal), else its control protocol alone; with
+`--silent` nodes do without RFC 4951. With `--peers` it stands in front of other people's daemons, those that are
+named or all; `--walk` then crashes it at every boundary of one life as well, with every outage and every act of the
+peer.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from holdfast.lab.sim.node_world import simulate_nodes
 from holdfast.lab.sim.peer_sweep import crashes
@@ -26,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many histories to run")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--nodes", action="store_true", help="simulate whole nodes, with PPP and subscribers")
+    parser.add_argument("--silent", action="store_true", help="with --nodes: without RFC 4951")
     parser.add_argument("--peers", nargs="*", choices=DAEMONS, help="simulate peers that are not holdfast")
     parser.add_argument("--walk", action="store_true", help="with --peers: a crash at every boundary, too")
     options = parser.parse_args(arguments)
@@ -51,7 +54,8 @@ def histories(options: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
     """Every history that was asked for, with its name."""
     seeds = range(options.start, options.start + options.seeds)
     if options.peers is None:
-        run = simulate_nodes if options.nodes else simulate
+        nodes = partial(simulate_nodes, advertise=not options.silent)
+        run = nodes if options.nodes else simulate
         for seed in seeds:
             yield f"seed {seed}", run(seed)
         return

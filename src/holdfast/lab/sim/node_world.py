@@ -21,6 +21,9 @@ SECRET = "failover-secret"
 LONG: Duration = 40 * SECOND
 """An absence that only a peer survives which is there all the time: a recovery is given up after 31 s."""
 
+LONG_WITHOUT_RFC4951: Duration = 24 * SECOND
+"""The same where nobody has asked his peer for more than the 31 s of the base protocol."""
+
 LNS_CONFIG = """
 [node]
 name = "lns1"
@@ -128,12 +131,18 @@ def configs(conditions: Conditions) -> dict[Side, Config]:
 
 
 class NodeWorld(World):
-    """Two nodes. `conditions` and `weather` may be given instead of drawn."""
+    """Two nodes. `conditions` and `weather` may be given instead of drawn; without `advertise` no RFC 4951 is offered."""
 
     def __init__(
-        self, seed: int, conditions: Conditions | None = None, weather: Weather | None = None
+        self,
+        seed: int,
+        conditions: Conditions | None = None,
+        weather: Weather | None = None,
+        *,
+        advertise: bool = True,
     ) -> None:
         self._given = conditions, weather
+        self._advertise = advertise
         super().__init__(seed)
 
     def _prepare(self) -> None:
@@ -142,6 +151,9 @@ class NodeWorld(World):
         self._overheard: list[str] = []
         self.weather = weather or self.weather
         self.conditions = conditions or draw_conditions(self.random, self.weather)
+        if not self._advertise:
+            away = min(self.conditions.away, LONG_WITHOUT_RFC4951)
+            self.conditions = msgspec.structs.replace(self.conditions, away=away, advertise=False)
         self._configs = configs(self.conditions)
 
     def _host(self, side: Side) -> Host:
@@ -171,7 +183,7 @@ class NodeWorld(World):
         return Luck(takes, random.random() >= conditions.failing)
 
     def _victims(self) -> int:
-        return 1 if self.conditions.away == LONG else super()._victims()
+        return 1 if self.conditions.away >= LONG_WITHOUT_RFC4951 else super()._victims()
 
     def _crash_distance(self) -> int:
         return self.random.randrange(30)
@@ -218,6 +230,6 @@ class NodeWorld(World):
         host.start(self.now)
 
 
-def simulate_nodes(seed: int) -> Verdict:
-    """Run the history of one seed."""
-    return NodeWorld(seed).run()
+def simulate_nodes(seed: int, *, advertise: bool = True) -> Verdict:
+    """Run the history of one seed, with RFC 4951 or without."""
+    return NodeWorld(seed, advertise=advertise).run()

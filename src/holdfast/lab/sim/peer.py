@@ -225,7 +225,7 @@ class Peer:
             case Kind.ICCN if call := tunnel.calls.get(heard.session):
                 call.up = True
             case Kind.CDN:
-                self._on_cdn(tunnel, heard)
+                self.end_call(tunnel, heard)
             case Kind.HELLO | Kind.SCCRP | Kind.ICRQ | Kind.ICRP | Kind.ICCN:
                 pass
             case _:
@@ -236,8 +236,8 @@ class Peer:
         tunnel.calls[call.local] = call
         self._send(tunnel, Kind.ICRP, now, u16(Attr.SESSION_ID, call.local), session=call.remote, call=call)
 
-    def _on_cdn(self, tunnel: Tunnel, heard: Heard) -> None:
-        """A header that names no session leaves it to the attribute, which has our id."""
+    def end_call(self, tunnel: Tunnel, heard: Heard) -> None:
+        """A CDN. A header that names no session leaves it to the attribute, which has our id."""
         remote = heard.number(Attr.SESSION_ID)
         found = tunnel.calls.get(heard.session)
         if not heard.session:

@@ -28,6 +28,9 @@ TROUBLE: Duration = 60 * SECOND
 PEACE: Duration = 140 * SECOND
 """Longer than a call may stay half-made and a closed tunnel lingers, with a HELLO of every side."""
 
+HELLO_TAKES: Duration = 200 * MILLISECOND
+"""A HELLO and those that use up the window before it, on a network at peace."""
+
 NEAR_A_WRAP: Final = (0, 0, 0, 65_530, 32_765)
 """Where the numbers of a side begin; 0: where they are."""
 
@@ -236,7 +239,13 @@ class PeerWorld(World):
         self.peaceful = True
         self.ours.effects_until_crash = None
         self.until(self.now + PEACE)
+        while self.now < begin + TROUBLE + PEACE + HELLO_TAKES and not self._quiet():
+            self.until(self.now + MILLISECOND)
         return self.verdict()
+
+    def _quiet(self) -> bool:
+        """Whether no HELLO happens to be under way."""
+        return all(tunnel.channel.idle for tunnel in self.machine.endpoint.ctx.established())
 
     def verdict(self) -> Verdict:
         """See `World`."""

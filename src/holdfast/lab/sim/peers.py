@@ -110,7 +110,10 @@ class AccelPpp(Peer):
 
 
 class L2tpns(Peer):
-    """Sends no ZLB while messages of its own are unacknowledged: their retransmissions carry the acknowledgement."""
+    """Sends no ZLB while messages of its own are unacknowledged: their retransmissions carry the acknowledgement.
+
+    It knows the call that a CDN ends by the header alone.
+    """
 
     name = "l2tpns"
     intervals: ClassVar[SECONDS] = (1, 2, 4, 8, 16, 32)
@@ -132,6 +135,10 @@ class L2tpns(Peer):
         if not tunnel.sent:
             self._zlb(tunnel)
         tunnel.owes = False
+
+    def end_call(self, tunnel: Tunnel, heard: Heard) -> None:
+        """See the class."""
+        tunnel.calls.pop(heard.session, None)
 
     def unknown(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
         """Ignored; the acknowledgement comes some time later."""

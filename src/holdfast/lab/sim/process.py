@@ -67,7 +67,7 @@ class Process:
     ) -> None:
         self.loop = VirtualLoop(clock)
         self.plane = Plane(boundary)
-        self.node = Node(config, chance.randbytes, lambda: UTC_US)
+        self.node = Node(config, chance.randbytes, lambda: UTC_US + clock())
         self.journal = VirtualJournal(disk, self.loop, draw, boundary, self._on_health)
         self.runner = Runner(
             self.node, self, self.plane, self.journal.submit, self.loop, clock, log, disk.note

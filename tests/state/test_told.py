@@ -1,0 +1,98 @@
+"""What the peers were told outlives the process, and is believed where it can be true."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from holdfast.core import seq
+from holdfast.records import Side, TunnelRecord
+from holdfast.state.told import MOST_BEHIND, SIZE, Table, told_path
+from holdfast.wire.header import control_header
+
+
+def record(local_id: int = 7, peer_id: int = 9, nr: int = 20) -> TunnelRecord:
+    return TunnelRecord(
+        local_id=local_id,
+        peer_id=peer_id,
+        local_address="192.0.2.1",
+        local_port=1701,
+        peer_address="192.0.2.2",
+        peer_port=1701,
+        initiator=False,
+        side=Side.LNS,
+        local_host_name="lns1",
+        peer_host_name="lac1",
+        peer_name="lac1",
+        secret="",
+        local_failover=None,
+        peer_failover=None,
+        peer_window=4,
+        peer_framing=3,
+        peer_bearer=0,
+        established_utc_us=0,
+        nr=nr,
+    )
+
+
+def message(nr: int, peer_id: int = 9) -> bytes:
+    return control_header(peer_id, 0, 3, nr, 0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return told_path(tmp_path / "journal.db")
+
+
+def after(path: Path, said: dict[int, bytes], *records: TunnelRecord) -> list[int]:
+    """The numbers of the next process."""
+    table = Table.open(path)
+    assert table is not None
+    table.note(said)
+    table.close()
+    table = Table.open(path)
+    assert table is not None
+    numbers = [found.nr for found in table.caught_up(records)]
+    table.close()
+    return numbers
+
+
+def test_a_number_that_was_told_is_newer_than_the_record(path: Path) -> None:
+    said = {7: message(23), 0xFFFF: message(65_535, 1), 0: message(5)}
+    assert after(path, said, record(), record(0xFFFF, 1, 65_530), record(8)) == [23, 65_535, 20]
+    assert path.stat().st_size == SIZE
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("told", [20, 19, 20 + MOST_BEHIND + 1, 40_000])
+def test_a_number_that_is_no_newer_or_too_far_ahead_is_not_believed(path: Path, told: int) -> None:
+    assert after(path, {7: message(told)}, record()) == [20]
+
+
+def test_a_number_of_another_tunnel_with_our_id_is_not_believed(path: Path) -> None:
+    assert after(path, {7: message(23, peer_id=10)}, record()) == [20]
+
+
+def test_numbers_wrap(path: Path) -> None:
+    assert after(path, {7: message(2)}, record(nr=65_534)) == [2]
+    assert seq.distance(65_534, 2) == 4
+
+
+def test_without_a_table_the_records_hold(path: Path) -> None:
+    assert Table.open(path / "nowhere") is None
+    path.mkdir()
+    assert Table.open(path) is None
+
+
+def test_a_table_that_cannot_be_written_costs_a_counter(path: Path) -> None:
+    assert after(path, {7: message(21)}) == []
+    table = Table(os.open(path, os.O_RDONLY))
+    table.note({7: message(23)})
+    assert table.failures == 1
+    assert [found.nr for found in table.caught_up([record()])] == [21]
+    table.close()
+
+
+def test_a_table_that_is_cut_short_is_filled_up(path: Path) -> None:
+    path.write_bytes(b"\0\0")
+    assert after(path, {7: message(23)}, record()) == [23]
