@@ -124,7 +124,7 @@ def test_answers_that_are_taken_on_trust_are_found(monkeypatch: pytest.MonkeyPat
         self.careful = 0
 
     monkeypatch.setattr(ControlChannel, "try_out", hasty)
-    assert any("accel-ppp kept" in p for p in simulate_peer("accel-ppp", 6).problems)
+    assert any("accel-ppp kept" in p for p in simulate_peer("accel-ppp", 181).problems)
 
 
 # The models, against what the daemons do.
