@@ -218,6 +218,7 @@ def test_text_of_a_plane_in_the_kernel() -> None:
     assert "stopped               lns" in said
     assert "data plane            in the kernel (tc), its programs replaced by others" in said
     assert "LCP echoes            150 asked for while it was dead, 150 answered" in said
+    assert "lost                  0 up, 0 down" in said
     assert "data back" not in said and "data plane" not in text(GOOD)
     assert "killed                lns, 3 times" in text(msgspec.structs.replace(IN_THE_KERNEL, kills=3))
     no_room = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lab=BySide(lac=7, core=0))

@@ -320,7 +320,10 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
     yield "longest gap", f"{_ms(r.data_gap_ms.p50)} median, {_ms(r.data_gap_ms.max)} worst session"
     for direction, p in (("up", r.packets.up), ("down", r.packets.down)):
         yield f"packets {direction}", f"{p.sent:,} sent, {p.received:,} received, {p.lost:,} lost"
-    yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
+    if r.dataplane == "tun":
+        yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
+    else:
+        yield "lost", f"{r.packets.up.lost:,} up, {r.packets.down.lost:,} down"
     for namespace, counters in r.lost_where.kernel.items():
         yield f"  kernel of {namespace}", ", ".join(f"{name} {count:,}" for name, count in counters.items())
     for end, dropped in (("LAC", r.lost_where.lab.lac), ("core", r.lost_where.lab.core)):
