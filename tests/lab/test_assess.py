@@ -10,6 +10,7 @@ from holdfast.lab.events import EventLog
 from holdfast.lab.measure import Direction, Moments
 from holdfast.lab.report import Noticed, Ping, Transfer
 from holdfast.lab.snapshot import Ids, Seen, Snapshot
+from holdfast.lab.stream import Shortfall
 
 MS = 1_000_000
 MOMENTS = Moments(killed_ns=1000 * MS, dead_ns=1003 * MS, started_ns=1004 * MS, stop_ns=3000 * MS)
@@ -87,7 +88,7 @@ def observed(tmp_path: Path, **changes: Any) -> Observed:
         transfer=None,
         noticed=None,
         lost_by_kernel={},
-        dropped_by_lab={"lac": 0, "core": 0},
+        shortfalls={"lac": Shortfall(0, 0, 5 * MS), "core": Shortfall(0, 0, 0)},
         plane={},
         outages=[(1003 * MS, 1004 * MS)],
         echoes=None,

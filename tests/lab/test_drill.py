@@ -116,7 +116,8 @@ def assert_nothing_lost(report: Any, dataplane: str) -> None:
     for direction in ("up", "down"):
         packets = report["packets"][direction]
         assert packets["sent"] == packets["received"] and packets["lost"] == 0, direction
-    assert report["lost_where"]["lab"] == {"lac": 0, "core": 0}
+    for end in ("lac_end", "core_end"):
+        assert (report["lost_where"][end]["no_room"], report["lost_where"][end]["unsent"]) == (0, 0), end
     assert report["echoes"]["sent"] == report["echoes"]["answered"] > 0
     assert report["plane"]["rx_forwarded"] > 0 and report["plane"]["tx_forwarded"] > 0
     assert report["recovered_by"] == {"rfc4951": 2}

@@ -10,7 +10,8 @@ from holdfast.dataplane.contract import CONTROL, Entry
 from holdfast.dataplane.inbox import Inbox
 from holdfast.lab.lac_end import NoPlan, Subscribers, SubscribersPlane
 from holdfast.lab.measure import Moments, measure
-from holdfast.lab.traffic import ARRIVAL, PACKET, Plan, Schedule
+from holdfast.lab.stream import PACKET, Commands, Schedule
+from holdfast.lab.traffic import ARRIVAL, Plan
 from holdfast.records import Side, session_key
 
 TOKEN = 0xC0FFEE
@@ -44,11 +45,11 @@ class Ends:
         self.plane.install(entry(number, self.lns.getsockname()) for number in (1, 2))
         self.run: Subscribers | None = None
 
-    def plan(self, *addresses: str) -> Plan:
+    def plan(self, *addresses: str, pps: int = 4) -> Plan:
         return Plan(
             side="lac",
             token=TOKEN,
-            pps=4,
+            pps=pps,
             addresses=addresses,
             core="198.51.100.2",
             log=str(self.directory / "log"),
@@ -56,8 +57,8 @@ class Ends:
             echoes=str(self.directory / "echoes"),
         )
 
-    def begin(self) -> Subscribers:
-        self.run = self.plane.begin_run(self.plan("100.64.0.1", "100.64.0.2"))
+    def begin(self, pps: int = 4) -> Subscribers:
+        self.run = self.plane.begin_run(self.plan("100.64.0.1", "100.64.0.2", pps=pps))
         return self.run
 
     def sent(self, count: int) -> list[bytes]:
@@ -86,6 +87,14 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
     made.close()
 
 
+def during(stop_ns: int) -> Commands:
+    """From 0 ns to then, which is long ago."""
+    commands = Commands()
+    commands.feed(b"start 0\nst")
+    commands.feed(f"op {stop_ns}\n".encode())
+    return commands
+
+
 def down(session: int, k: int, *, token: int = TOKEN) -> bytes:
     """Packet `k` of the core, as the LNS sends it in a session."""
     inner = bytes.fromhex("45000034") + bytes(24) + PACKET.pack(token, 0, k, 1)
@@ -99,7 +108,7 @@ def echo_of(request: bytes, session: int) -> bytes:
 
 
 def test_each_packet_is_a_datagram_of_its_own_in_the_session_whose_turn_it_is(ends: Ends) -> None:
-    assert not ends.begin().send(Schedule(0, 400, 2), 7_500_000)
+    assert not ends.begin(400).send(during(7_500_000))
     packets = [data for data in ends.sent(3 + 4) if data[8:10] == b"\0\x21"]
     assert [data[2:6] for data in packets] == [bytes((0, 9, 0, n)) for n in (11, 12, 11)]
     assert [PACKET.unpack_from(data, 38)[2] for data in packets] == [0, 1, 2]
@@ -107,9 +116,13 @@ def test_each_packet_is_a_datagram_of_its_own_in_the_session_whose_turn_it_is(en
 
 
 def test_more_than_a_burst_is_left_for_the_next_turn(ends: Ends) -> None:
-    run, schedule = ends.begin(), Schedule(0, 100_000, 2)
-    assert run.send(schedule, 1_000_000)
-    assert not run.send(schedule, 1_000_000)
+    run, commands = ends.begin(100_000), during(1_000_000)
+    assert run.send(commands)
+    assert run.shortfall(commands).unsent == 100 - 64
+    assert not run.send(commands)
+    assert (run.shortfall(commands).unsent, run.shortfall(commands).no_room) == (0, 0)
+    assert run.shortfall(commands).late_ns > 0
+    assert not run.over(commands), "what was sent last may still arrive"
 
 
 def test_a_packet_counts_in_its_own_session_only(ends: Ends) -> None:
@@ -124,7 +137,7 @@ def test_a_packet_counts_in_its_own_session_only(ends: Ends) -> None:
 
 
 def test_echoes_are_asked_for_and_their_answers_noted(ends: Ends) -> None:
-    ends.begin().send(Schedule(0, 4, 2), 4_000_000)
+    ends.begin().send(during(4_000_000))
     first, second = (data for data in ends.sent(3) if data[8:10] == b"\xc0\x21")
     assert (first[10], first[14:18]) == (9, bytes(4))
     assert ends.arrive(echo_of(first, 1), echo_of(second, 1)) == [session_key(7, 1)], "the wrong session"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.lab.measure import Direction, Moments, data_back, gaps, measure, sessions_after, sessions_before
-from holdfast.lab.traffic import ARRIVAL, Schedule
+from holdfast.lab.stream import Schedule
+from holdfast.lab.traffic import ARRIVAL
 
 MS = 1_000_000
 SCHEDULE = Schedule(start_ns=1_000 * MS, pps=200, sessions=2)

@@ -10,10 +10,10 @@ import pytest
 from holdfast.lab.report import (
     SCHEMA_FILE,
     BothWays,
-    BySide,
     DataBack,
     DataGap,
     Echoes,
+    End,
     InFlight,
     LostWhere,
     NodeTimes,
@@ -33,6 +33,7 @@ from holdfast.lab.report import (
 )
 
 CLEAN = Outcome(survived=3, ended_clean=2, half_open=0)
+IN_TIME = End(no_room=0, unsent=0, late_ms=12.5)
 PACKETS = Packets(sent=2000, received=1900, lost=100)
 GOOD = Report(
     drill="restart",
@@ -63,7 +64,7 @@ GOOD = Report(
     data_gap_ms=DataGap(p50=220.0, max=260.0),
     packets=BothWays(up=PACKETS, down=PACKETS),
     lost_where=LostWhere(
-        while_down=200, otherwise=0, lab=BySide(lac=0, core=0), kernel={"lns": {"Udp.NoPorts": 99}}
+        while_down=200, otherwise=0, lac_end=IN_TIME, core_end=IN_TIME, kernel={"lns": {"Udp.NoPorts": 99}}
     ),
     plane={},
     echoes=None,
@@ -103,7 +104,7 @@ IN_THE_KERNEL = msgspec.structs.replace(
     dataplane="tc",
     packets_by="lab",
     packets=BothWays(up=NOTHING_LOST, down=NOTHING_LOST),
-    lost_where=LostWhere(while_down=0, otherwise=0, lab=BySide(lac=0, core=0), kernel={}),
+    lost_where=LostWhere(while_down=0, otherwise=0, lac_end=IN_TIME, core_end=IN_TIME, kernel={}),
     plane={"rx_forwarded": 2000},
     echoes=Echoes(sent=150, answered=150),
 )
@@ -194,13 +195,17 @@ def test_a_loss_while_the_node_is_dead_is_no_failure() -> None:
 def test_of_a_plane_in_the_kernel_nothing_may_be_lost_and_nothing_left_unanswered() -> None:
     assert verdict(IN_THE_KERNEL) == verdict(UPGRADE) == "ok"
     one = msgspec.structs.replace(NOTHING_LOST, received=1999, lost=1)
-    no_room = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lab=BySide(lac=0, core=3))
+    too_slow = msgspec.structs.replace(
+        IN_THE_KERNEL.lost_where,
+        lac_end=End(no_room=0, unsent=7, late_ms=2e4),
+        core_end=End(no_room=3, unsent=0, late_ms=1.0),
+    )
     for change, said in (
         ({"packets": BothWays(up=one, down=NOTHING_LOST)}, "1 packets lost up"),
         ({"packets": BothWays(up=NOTHING_LOST, down=one)}, "1 packets lost down"),
         (
-            {"packets": BothWays(up=one, down=NOTHING_LOST), "lost_where": no_room},
-            "1 packets lost up, 3 at the receiver of the lab itself",
+            {"packets": BothWays(up=one, down=NOTHING_LOST), "lost_where": too_slow},
+            "1 packets lost up, of which the lab itself 7 never sent and 3 not taken for want of room",
         ),
         ({"echoes": Echoes(sent=150, answered=148)}, "2 LCP echo requests were not answered"),
     ):
@@ -221,9 +226,11 @@ def test_text_of_a_plane_in_the_kernel() -> None:
     assert "lost                  0 up, 0 down" in said
     assert "data back" not in said and "data plane" not in text(GOOD)
     assert "killed                lns, 3 times" in text(msgspec.structs.replace(IN_THE_KERNEL, kills=3))
-    no_room = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lab=BySide(lac=7, core=0))
-    said = text(msgspec.structs.replace(IN_THE_KERNEL, lost_where=no_room))
-    assert "7 datagrams had no room at the LAC" in said
+    assert "sent late             up to 12.5 ms up, 12.5 ms down" in said
+    no_room = End(no_room=7, unsent=0, late_ms=0)
+    where = msgspec.structs.replace(IN_THE_KERNEL.lost_where, lac_end=no_room)
+    said = text(msgspec.structs.replace(IN_THE_KERNEL, lost_where=where))
+    assert "  lab's own LAC       0 never sent, 7 datagrams not taken for want of room" in said
 
 
 def test_a_series_is_ok_only_if_every_wanted_round_is() -> None:

@@ -12,10 +12,10 @@ from holdfast.lab.measure import Direction, Moments
 from holdfast.lab.options import By, Drill, Kill, Role
 from holdfast.lab.report import (
     BothWays,
-    BySide,
     DataBack,
     DataGap,
     Echoes,
+    End,
     InFlight,
     LostWhere,
     NodeTimes,
@@ -30,6 +30,7 @@ from holdfast.lab.report import (
     verdict,
 )
 from holdfast.lab.snapshot import Snapshot, compare
+from holdfast.lab.stream import Shortfall
 from holdfast.lab.traffic import Side
 
 OTHERS = ("xl2tpd", "l2tpns")
@@ -78,7 +79,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     noticed: Noticed | None
     stale_cleared: int
     lost_by_kernel: dict[str, dict[str, int]]
-    dropped_by_lab: Mapping[Side, int]
+    shortfalls: Mapping[Side, Shortfall]
     plane: dict[str, int]
     outages: Sequence[tuple[int, int]]
     echoes: Sequence[tuple[int, int]] | None
@@ -212,9 +213,14 @@ def _lost_where(o: Observed) -> LostWhere:
     return LostWhere(
         while_down=down,
         otherwise=o.up.lost + o.down.lost - down,
-        lab=BySide(lac=o.dropped_by_lab.get("lac", 0), core=o.dropped_by_lab.get("core", 0)),
+        lac_end=_end(o.shortfalls["lac"]),
+        core_end=_end(o.shortfalls["core"]),
         kernel=o.lost_by_kernel,
     )
+
+
+def _end(shortfall: Shortfall) -> End:
+    return End(no_room=shortfall.no_room, unsent=shortfall.unsent, late_ms=_ms(shortfall.late_ns) or 0.0)
 
 
 def _echoes(o: Observed) -> Echoes | None:

@@ -13,12 +13,13 @@ import msgspec
 from holdfast.core.errors import LocalError
 from holdfast.lab.measure import Direction, Moments, measure
 from holdfast.lab.process import spawn, stop
+from holdfast.lab.stream import LINGER_NS, PATIENCE_NS, Schedule, Shortfall
 from holdfast.lab.topology import CORE_ADDRESS, Topology
-from holdfast.lab.traffic import LINGER_NS, Board, Plan, Schedule, Side
+from holdfast.lab.traffic import Board, Plan, Side
 
 _LEAD_NS = 50_000_000
 """Time between the command to start and the first packet's due time."""
-_PATIENCE_S = LINGER_NS / 1e9 + 30
+_PATIENCE_S = (PATIENCE_NS + LINGER_NS) / 1e9 + 30
 _SIDES: tuple[Side, Side] = ("lac", "core")
 
 
@@ -91,8 +92,7 @@ class _Within:
 class Generators:
     """Both directions of traffic. `addresses` are the subscribers', by session index; the order names them for good.
 
-    `up` and `down` are the receivers' boards; `dropped`, after the end, how many datagrams each side's own socket had
-    no room for since it was opened.
+    `up` and `down` are the receivers' boards; `shortfalls` are there after the end.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Generators:
         token = secrets.randbits(32)
         self._boards = {side: Board(str(self._path(side, "board")), len(addresses)) for side in _SIDES}
         self._ends: dict[Side, End] = {}
-        self.dropped: dict[Side, int] = {}
+        self.shortfalls: dict[Side, Shortfall] = {}
         try:
             for side in _SIDES:
                 plan = Plan(
@@ -156,13 +156,12 @@ class Generators:
         stop_ns = time.monotonic_ns()
         self._command("stop", stop_ns)
         for side, end in self._ends.items():
-            match end.hear().split():
-                case [b"done", drops]:
-                    self.dropped[side] = int(drops)
-                case said:
-                    raise GeneratorFailed(
-                        f"the {side} generator failed: {b' '.join(said).decode() or f'see {self._directory}'}"
-                    )
+            said = end.hear()
+            if not said.startswith(b"done "):
+                raise GeneratorFailed(
+                    f"the {side} generator failed: {said.decode() or f'see {self._directory}'}"
+                )
+            self.shortfalls[side] = msgspec.json.decode(said.removeprefix(b"done "), type=Shortfall)
         return stop_ns
 
     def _command(self, word: str, at_ns: int) -> None:

@@ -9,10 +9,13 @@ Run as `python -m holdfast.lab.lac_end -c CONFIG`. It takes plans on `traffic.so
 connection each: the line `plan FILE`, then the commands of `lab.traffic`; the end of the connection ends the traffic.
 """
 
+import fcntl
 import socket
 import struct
 import sys
+import termios
 import time
+from array import array
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,19 +33,8 @@ from holdfast.dataplane.flows import Flow
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.null import NullPlane
 from holdfast.lab.blast.packets import head
-from holdfast.lab.traffic import (
-    ARRIVAL,
-    LINGER_NS,
-    PACKET,
-    PORT,
-    TICK_S,
-    Board,
-    Commands,
-    Plan,
-    Schedule,
-    send_due,
-    widen,
-)
+from holdfast.lab.stream import PACKET, PATIENCE_NS, TICK_S, Commands, Schedule, Shortfall, Stream
+from holdfast.lab.traffic import ARRIVAL, PORT, Board, Plan, hurry, widen
 from holdfast.wire.header import data_header
 from holdfast.wire.ppp import Protocol, frame
 
@@ -91,16 +83,29 @@ class Subscribers:
         self._ids = [flow.ids for flow in flows]
         self._log = open(plan.log, "wb", buffering=1 << 20)  # noqa: SIM115  # closed by `close`
         self._board = Board(plan.board, self._count)
-        self._next = self._next_echo = 0
+        self._dropped_before = dropped(sock)
+        self._stream = Stream(plan.token, plan.pps, self._count, self._send)
+        self._next_echo = 0
         self._asked: list[int] = []
         self._answered: dict[int, int] = {}
 
-    def send(self, schedule: Schedule, until_ns: int) -> bool:
+    def send(self, commands: Commands) -> bool:
         """Send a burst of what is due; whether more is."""
-        due = schedule.due_by(until_ns)
-        self._next = send_due(self._plan.token, self._count, self._next, due, self._send)
-        self._ask(Schedule(schedule.start_ns, ECHOES_PER_S, self._count).due_by(until_ns))
-        return self._next < due
+        until_ns = min(time.monotonic_ns(), commands.stop_ns)
+        self._ask(Schedule(commands.start_ns, ECHOES_PER_S, self._count).due_by(until_ns))
+        return self._stream.turn(commands)
+
+    def over(self, commands: Commands) -> bool:
+        """Whether all is sent, and all that has arrived was taken, as far as anybody would wait for it."""
+        waiting = array("i", (0,))
+        fcntl.ioctl(self._sock, termios.FIONREAD, waiting)
+        patient = time.monotonic_ns() < commands.stop_ns + PATIENCE_NS
+        return self._stream.over(commands) and not (waiting[0] and patient)
+
+    def shortfall(self, commands: Commands) -> Shortfall:
+        """What this end fell short of."""
+        no_room = dropped(self._sock) - self._dropped_before
+        return Shortfall(no_room, self._stream.unsent(commands), self._stream.late_ns)
 
     def _send(self, session: int, payload: bytes) -> None:
         self._sock.sendto(self._heads[session] + payload, self._to)
@@ -198,7 +203,6 @@ class Conversation:
         self._connection, self._plane, self._loop = connection, plane, loop
         self._commands = Commands()
         self._pending = b""
-        self._schedule: Schedule | None = None
         self._plan: Plan | None = None
         self._run: Subscribers | None = None
         loop.add_reader(connection.fileno(), self._on_readable)
@@ -232,21 +236,18 @@ class Conversation:
         self._tick()
 
     def _tick(self) -> None:
-        if self._plan is None or self._run is None:
+        run = self._run
+        if run is None:
             return
-        commands, now = self._commands, time.monotonic_ns()
-        if now >= commands.stop_ns + LINGER_NS:
-            self._finish()
-            return
-        schedule = Schedule(commands.start_ns, self._plan.pps, len(self._plan.addresses))
-        if self._run.send(schedule, min(now, commands.stop_ns)):
+        more = run.send(self._commands)
+        if run.over(self._commands):
+            shortfall = run.shortfall(self._commands)
+            self._let_go()
+            self._say(f"done {msgspec.json.encode(shortfall).decode()}")
+        elif more:
             self._loop.call_soon(self._tick)
         else:
             self._loop.call_later(TICK_S, self._tick)
-
-    def _finish(self) -> None:
-        self._let_go()
-        self._say(f"done {dropped(self._plane.socket)}")
 
     def _let_go(self) -> None:
         if self._run is not None:
@@ -267,6 +268,7 @@ class LacEnd(Daemon):
     """The product's daemon with that plane."""
 
     def _take_plane(self, at_end: ExitStack) -> planes.Taken:
+        hurry()
         widen(self._udp.socket)
         plane = SubscribersPlane(self._udp.socket)
         at_end.callback(self._let_go, plane)

@@ -11,7 +11,8 @@ from statistics import median
 
 import msgspec
 
-from holdfast.lab.traffic import ARRIVAL, LINGER_NS, Schedule
+from holdfast.lab.stream import LINGER_NS, Schedule
+from holdfast.lab.traffic import ARRIVAL
 
 _BEFORE_NS = 1_000_000_000
 """A session counts as live before the kill if data came in both directions within this time."""

@@ -114,23 +114,26 @@ class InFlight(_Part, frozen=True):
     teardowns: Outcome
 
 
-class BySide(_Part, frozen=True):
-    """A number for either end of the traffic."""
+class End(_Part, frozen=True):
+    """An end of the traffic, which is the lab's: datagrams that its own socket had no room for, packets that were due and
+    that it never sent, and how long after its time a packet left at worst.
+    """
 
-    lac: Count
-    core: Count
+    no_room: Count
+    unsent: Count
+    late_ms: Ms
 
 
 class LostWhere(_Part, frozen=True):
     """Lost packets: due while no data flowed, and at other times; and what the kernels counted, by namespace.
 
-    `lab`: datagrams that the lab's own receiving sockets had no room for. They are among the lost ones, and no plane's
-    fault, but a round in which there were any proves nothing.
+    What the lab's own ends lost is among them, and no plane's fault; but a round in which there was any proves nothing.
     """
 
     while_down: Count
     otherwise: Count
-    lab: BySide
+    lac_end: End
+    core_end: End
     kernel: dict[str, dict[str, Count]]
 
 
@@ -249,13 +252,24 @@ _LINES = 5
 
 
 def _left_undone(r: Report) -> Iterator[str]:
-    lab = r.lost_where.lab
-    for direction, p, dropped in (("up", r.packets.up, lab.core), ("down", r.packets.down, lab.lac)):
+    lac, core = r.lost_where.lac_end, r.lost_where.core_end
+    for direction, p, sender, receiver in (
+        ("up", r.packets.up, lac, core),
+        ("down", r.packets.down, core, lac),
+    ):
         if p.lost:
-            no_room = f", {dropped} at the receiver of the lab itself" if dropped else ""
-            yield f"{p.lost} packets lost {direction}{no_room}"
+            yield f"{p.lost} packets lost {direction}{_by_the_lab(sender, receiver)}"
     if r.echoes and r.echoes.answered < r.echoes.sent:
         yield f"{r.echoes.sent - r.echoes.answered} LCP echo requests were not answered while the daemon was dead"
+
+
+def _by_the_lab(sender: End, receiver: End) -> str:
+    own = [
+        f"{count} {what}"
+        for count, what in ((sender.unsent, "never sent"), (receiver.no_room, "not taken for want of room"))
+        if count
+    ]
+    return f", of which the lab itself {' and '.join(own)}" if own else ""
 
 
 def _left_half_open(r: Report) -> Iterator[tuple[int, str]]:
@@ -321,14 +335,25 @@ def rows(r: Report) -> Iterator[tuple[str, str]]:
     for direction, p in (("up", r.packets.up), ("down", r.packets.down)):
         yield f"packets {direction}", f"{p.sent:,} sent, {p.received:,} received, {p.lost:,} lost"
     if r.dataplane == "tun":
-        yield "lost", f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise"
+        yield (
+            "lost",
+            f"{r.lost_where.while_down:,} while no data flowed, {r.lost_where.otherwise:,} otherwise",
+        )
     else:
         yield "lost", f"{r.packets.up.lost:,} up, {r.packets.down.lost:,} down"
     for namespace, counters in r.lost_where.kernel.items():
         yield f"  kernel of {namespace}", ", ".join(f"{name} {count:,}" for name, count in counters.items())
-    for end, dropped in (("LAC", r.lost_where.lab.lac), ("core", r.lost_where.lab.core)):
-        if dropped:
-            yield "  lab's own socket", f"{dropped:,} datagrams had no room at the {end}"
+    for place, end in (("LAC", r.lost_where.lac_end), ("core", r.lost_where.core_end)):
+        if end.no_room or end.unsent:
+            yield (
+                f"  lab's own {place}",
+                f"{end.unsent:,} never sent, {end.no_room:,} datagrams not taken for want of room",
+            )
+    if r.packets_by == "lab":
+        yield (
+            "sent late",
+            f"up to {_ms(r.lost_where.lac_end.late_ms)} up, {_ms(r.lost_where.core_end.late_ms)} down",
+        )
     if r.echoes:
         yield "LCP echoes", f"{r.echoes.sent} asked for while it was dead, {r.echoes.answered} answered"
     if r.ping:

@@ -142,7 +142,7 @@ def _under_traffic(
                 cleared[role] - (0 if role in killed else cleared_before[role]) for role in nodes
             ),
             lost_by_kernel=_risen(kernel_before, scene.kernel_counters()),
-            dropped_by_lab=traffic.dropped,
+            shortfalls=traffic.shortfalls,
             plane=_risen({"": plane_before}, {"": scene.plane_counters()}).get("", {}),
             outages=[
                 (dead_ns, nodes[role].log.first_ns("node.data_flows", start_ns) or stop_ns)
