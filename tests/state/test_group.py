@@ -8,7 +8,7 @@ from hypothesis import given
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord, session_key, split_key
 from holdfast.records.ledger import PeerKey, PeerRecord
-from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Save, Write
+from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Recount, Save, Write
 from holdfast.state.group import MAX_ROWS, Changes, Group
 from holdfast.state.reader import read
 from holdfast.state.saved import Saved
@@ -52,6 +52,10 @@ def outcome(writes: Sequence[Write]) -> tuple[dict[int, TunnelRecord], dict[int,
             tunnels.pop(write.tunnel_id, None)
             for key in [key for key in sessions if split_key(key)[0] == write.tunnel_id]:
                 del sessions[key]
+        elif isinstance(write, Recount):
+            key = session_key(write.record.tunnel_id, write.record.local_id)
+            if key in sessions:
+                sessions[key] = write.record
         elif isinstance(write, Hint):
             if old := tunnels.get(write.tunnel_id):
                 tunnels[write.tunnel_id] = tunnel(old.local_id, acked=write.acked, nr=write.nr)
@@ -80,6 +84,7 @@ writes_of_any_kind = st.one_of(
     st.builds(lambda i, acked, nr: Save(tunnel(i, acked=acked, nr=nr)), ids, numbers, numbers),
     st.builds(lambda t, s, serial: Save(session(t, s, serial=serial)), ids, ids, numbers),
     st.builds(lambda t, s: ForgetSession(session_key(t, s)), ids, ids),
+    st.builds(lambda t, s, serial: Recount(session(t, s, serial=serial)), ids, ids, numbers),
     st.builds(ForgetTunnel, ids),
     st.builds(Hint, ids, numbers, numbers),
     st.builds(lambda n, h, attempts: Save(peer(n, h, attempts=attempts)), names, names, numbers),

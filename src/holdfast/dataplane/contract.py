@@ -137,6 +137,12 @@ class DataPlane(Protocol):
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries; returns the last counters of those that were there."""
 
+    def resume(self, totals: Mapping[int, Counters]) -> None:
+        """What recorded sessions had counted at least, before any is installed.
+
+        Those that this plane has not counted before go on from there.
+        """
+
     def begin(self) -> None:
         """Every recorded session has been installed: forward by that, and remove what a predecessor left besides."""
 
@@ -159,7 +165,10 @@ class DataPlane(Protocol):
         """How to get from what is installed to `want`, by reading back what is there."""
 
     def counters(self, key: int) -> Counters:
-        """One session's traffic since its entry was first installed, in inner packets. Raises UnknownSession."""
+        """One session's traffic since its entry was first installed, and before (`resume`), in inner packets.
+
+        Raises UnknownSession.
+        """
 
     def all_counters(self) -> dict[int, Counters]:
         """The traffic of every installed session, by key."""

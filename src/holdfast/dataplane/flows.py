@@ -76,6 +76,12 @@ class Flow:
         self.rx_packets, self.rx_bytes = old.rx_packets, old.rx_bytes
         self.tx_packets, self.tx_bytes, self.ns = old.tx_packets, old.tx_bytes, old.ns
 
+    def resume(self, total: Counters) -> None:
+        """Go on counting from there."""
+        up, down = (total.up_packets, total.up_bytes), (total.down_packets, total.down_bytes)
+        rx, tx = (up, down) if self.entry.side is Side.LNS else (down, up)
+        (self.rx_packets, self.rx_bytes), (self.tx_packets, self.tx_bytes) = rx, tx
+
     def encapsulate(self, packet: bytes) -> bytes:
         """The data message for an IP packet; takes the next Ns of a sequenced session."""
         if self.head:
@@ -143,6 +149,8 @@ class Flows:
 
     `mss_clamp`: lower the MSS that SYNs announce to what the session carries, both ways. `icmp_source`: the
     address that "fragmentation needed" comes from, "" for the destination of the packet that was too big.
+
+    `sinks` see the packets of traced sessions; from `earlier` sessions that are yet to come go on counting.
     """
 
     def __init__(self, *, mss_clamp: bool = False, icmp_source: str = "") -> None:
@@ -153,6 +161,7 @@ class Flows:
         self.by_source: dict[int, Flow] = {}
         self.verdicts: list[int] = [0] * len(Verdict)
         self.sinks: dict[int, Sink] = {}
+        self.earlier: dict[int, Counters] = {}
         self._outboxes: dict[Address, Outbox] = {}
 
     def install(self, entries: Iterable[Entry]) -> None:
@@ -168,6 +177,8 @@ class Flows:
             if old is not None:
                 flow.succeed(old)
                 self._forget_address(old)
+            elif (total := self.earlier.pop(entry.key, None)) is not None:
+                flow.resume(total)
             if entry.key in self.sinks:
                 flow.be_traced(True)
             self.by_key[entry.key] = self.by_ids[flow.ids] = flow

@@ -31,8 +31,13 @@ class NullPlane:
             self._flows.sinks.pop(key, None)
         return self._flows.remove(gone)
 
+    def resume(self, totals: Mapping[int, Counters]) -> None:
+        """Go on counting from there (DataPlane.resume)."""
+        self._flows.earlier = dict(totals)
+
     def begin(self) -> None:
         """It forwards already (DataPlane.begin)."""
+        self._flows.earlier.clear()
 
     def tend(self) -> None:
         """There is nothing to look after (DataPlane.tend)."""

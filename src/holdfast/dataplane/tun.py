@@ -168,8 +168,13 @@ class TunPlane:
         self._device = device
         self.mtu.adjust(device, new=True)
 
+    def resume(self, totals: Mapping[int, Counters]) -> None:
+        """Go on counting from there (DataPlane.resume)."""
+        self._flows.earlier = dict(totals)
+
     def begin(self) -> None:
         """It forwards already (DataPlane.begin)."""
+        self._flows.earlier.clear()
 
     def tend(self) -> None:
         """There is nothing to look after (DataPlane.tend)."""

@@ -101,9 +101,30 @@ class Counters(msgspec.Struct, frozen=True, gc=False):
     down_packets: int = 0
     down_bytes: int = 0
 
+    def since(self, earlier: "Counters") -> "Counters":
+        """What has been counted after `earlier`."""
+        return Counters(
+            self.up_packets - earlier.up_packets,
+            self.up_bytes - earlier.up_bytes,
+            self.down_packets - earlier.down_packets,
+            self.down_bytes - earlier.down_bytes,
+        )
+
+    def at_least(self, other: "Counters") -> "Counters":
+        """Of each number the larger: totals never go backwards."""
+        return Counters(
+            max(self.up_packets, other.up_packets),
+            max(self.up_bytes, other.up_bytes),
+            max(self.down_packets, other.down_packets),
+            max(self.down_bytes, other.down_bytes),
+        )
+
 
 class SessionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An established session: L2TP identity, PPP, AAA, counter base. `subscriber` names the LAC's own PPP client."""
+    """An established session: L2TP identity, PPP, AAA. `subscriber` names the LAC's own PPP client.
+
+    `counter_base`: its traffic, from its beginning to when this was last written.
+    """
 
     tunnel_id: int
     local_id: int

@@ -14,6 +14,12 @@ class Save(msgspec.Struct, frozen=True, gc=False):
     record: TunnelRecord | SessionRecord | EndpointRecord | PeerRecord
 
 
+class Recount(msgspec.Struct, frozen=True, gc=False):
+    """A session's record with newer totals, for the one that there is, if there is one. Never waited for."""
+
+    record: SessionRecord
+
+
 class ForgetTunnel(msgspec.Struct, frozen=True, gc=False):
     """Delete a tunnel's record and those of all its sessions."""
 
@@ -54,11 +60,11 @@ class Alive(msgspec.Struct, frozen=True, gc=False):
     utc_us: int
 
 
-Write: TypeAlias = Save | ForgetTunnel | ForgetSession | ForgetPeer | SetAside | Hint | Alive
+Write: TypeAlias = Save | Recount | ForgetTunnel | ForgetSession | ForgetPeer | SetAside | Hint | Alive
 
 
 def never_waited_for(write: object) -> bool:
     """Whether a write may be late or lost: it rides along in the next commit, and holds back nothing."""
     if isinstance(write, Save):
         return isinstance(write.record, (EndpointRecord, PeerRecord))
-    return isinstance(write, (Hint, Alive, ForgetPeer))
+    return isinstance(write, (Hint, Alive, ForgetPeer, Recount))

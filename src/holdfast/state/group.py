@@ -16,6 +16,7 @@ from holdfast.records.writes import (
     ForgetSession,
     ForgetTunnel,
     Hint,
+    Recount,
     Save,
     SetAside,
     Write,
@@ -35,11 +36,22 @@ MAX_ROWS: Final = 500
 class Group:
     """What a set of writes comes to."""
 
-    __slots__ = ("alive", "endpoint", "hints", "peers", "purged", "quarantined", "sessions", "tunnels")
+    __slots__ = (
+        "alive",
+        "endpoint",
+        "hints",
+        "peers",
+        "purged",
+        "quarantined",
+        "recounts",
+        "sessions",
+        "tunnels",
+    )
 
     def __init__(self) -> None:
         self.tunnels: dict[int, TunnelRecord | None] = {}
         self.sessions: dict[int, dict[int, SessionRecord | None]] = {}
+        self.recounts: dict[tuple[int, int], SessionRecord] = {}
         self.purged: set[int] = set()
         self.hints: dict[int, Hint] = {}
         self.endpoint: EndpointRecord | None = None
@@ -51,6 +63,7 @@ class Group:
         return bool(
             self.tunnels
             or self.sessions
+            or self.recounts
             or self.purged
             or self.hints
             or self.endpoint
@@ -66,6 +79,8 @@ class Group:
                 self._save(item.record)
             elif isinstance(item, Hint):
                 self.hints[item.tunnel_id] = item
+            elif isinstance(item, Recount):
+                self._recount(item.record)
             elif isinstance(item, ForgetSession):
                 tunnel_id, session_id = split_key(item.key)
                 self._session(tunnel_id, session_id, None)
@@ -82,13 +97,14 @@ class Group:
 
     def owe(self, items: Iterable[Item]) -> None:
         """Add what must still happen after its commit failed: everything but the saving of records."""
-        self.add(item for item in items if not isinstance(item, Save))
+        self.add(item for item in items if not isinstance(item, (Save, Recount)))
 
     def copy(self) -> "Group":
         """A group that starts with everything in this one."""
         other = Group()
         other.tunnels = dict(self.tunnels)
         other.sessions = {tunnel_id: dict(sessions) for tunnel_id, sessions in self.sessions.items()}
+        other.recounts = dict(self.recounts)
         other.purged = set(self.purged)
         other.hints = dict(self.hints)
         other.endpoint = self.endpoint
@@ -113,11 +129,20 @@ class Group:
         if sessions is None:
             sessions = self.sessions[tunnel_id] = {}
         sessions[session_id] = record
+        self.recounts.pop((tunnel_id, session_id), None)
+
+    def _recount(self, record: SessionRecord) -> None:
+        sessions = self.sessions.get(record.tunnel_id, {})
+        if sessions.get(record.local_id) is not None:
+            sessions[record.local_id] = record
+        elif record.local_id not in sessions and record.tunnel_id not in self.purged:
+            self.recounts[record.tunnel_id, record.local_id] = record
 
     def _forget_tunnel(self, tunnel_id: int) -> None:
         self.tunnels[tunnel_id] = None
         self.purged.add(tunnel_id)
         self.sessions.pop(tunnel_id, None)
+        self.recounts = {ids: record for ids, record in self.recounts.items() if ids[0] != tunnel_id}
         self.hints.pop(tunnel_id, None)
 
 
@@ -218,6 +243,10 @@ class Changes:
                     slot = fresh
                     fresh += 1
                     self._placed.append((tunnel_id, session_id, slot))
+                rows += (slot, tunnel_id, session_id, encode(record))
+        for (tunnel_id, session_id), record in group.recounts.items():
+            slot = slots.find(tunnel_id, session_id)
+            if slot and (tunnel_id, session_id) not in self._vacated:
                 rows += (slot, tunnel_id, session_id, encode(record))
 
 

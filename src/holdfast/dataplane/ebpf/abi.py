@@ -17,6 +17,8 @@ from holdfast.records import Counters
 
 LAYOUT: Final = 2
 """Version of everything in this module; maps of another one are not read."""
+COUNTED_ALIKE: Final = frozenset({1, LAYOUT})
+"""Layouts with counters, and slots that say whose they are, like those of this one."""
 PORTS: Final = 256
 SNAP: Final = 2048
 """Octets of a packet that a trace shows at most."""

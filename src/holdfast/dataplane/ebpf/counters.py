@@ -8,7 +8,7 @@ from typing import Final
 
 from holdfast.dataplane.ebpf import abi, syscall
 from holdfast.dataplane.ebpf.abi import Reason
-from holdfast.dataplane.ebpf.slots import WORDS, Slots
+from holdfast.dataplane.ebpf.slots import NOBODY, WORDS, Slots
 from holdfast.dataplane.ebpf.syscall import MapType
 from holdfast.records import Counters
 
@@ -35,10 +35,23 @@ def of_all(fd: int, slots: Slots) -> dict[int, Counters]:
     """The traffic of every installed session, by key."""
     if not slots.by_key:
         return {}
+    rows = _rows(fd, slots.view, slots.high)
+    return {key: rows[slot] for key, slot in slots.by_key.items()}
+
+
+def of_owners(fd: int, memory: memoryview) -> dict[int, Counters]:
+    """The traffic of every session that has a slot, installed or not, as the slots' memory says."""
+    owners = array("Q", memory.tobytes())[::WORDS].tolist()
+    rows = _rows(fd, memory, len(owners))
+    return {owner: row for owner, row in zip(owners, rows, strict=True) if owner not in (0, NOBODY)}
+
+
+def _rows(fd: int, memory: memoryview, count: int) -> list[Counters]:
+    """The first so many slots."""
     stride = syscall.value_stride(MapType.PERCPU_ARRAY, abi.COUNTERS_SIZE)
-    _, values, count = syscall.lookup_batch(fd, 4, stride, slots.high, limit=slots.high)
+    _, values, _ = syscall.lookup_batch(fd, 4, stride, count, limit=count)
     words = array("Q", bytes(memoryview(values)[: count * stride]))
-    own = array("Q", slots.view[: slots.high * WORDS].tobytes())
+    own = array("Q", memory[: count * WORDS].tobytes())
     step = stride // 8
     columns = []
     for field in range(FIELDS):
@@ -46,8 +59,7 @@ def of_all(fd: int, slots: Slots) -> dict[int, Counters]:
         for cpu in range(step // FIELDS):
             total = list(map(add, total, words[field + cpu * FIELDS :: step]))
         columns.append(total)
-    rows = list(map(Counters, *columns))
-    return {key: rows[slot] for key, slot in slots.by_key.items()}
+    return list(map(Counters, *columns))
 
 
 def set_slots(fd: int, wanted: Mapping[int, Counters]) -> None:

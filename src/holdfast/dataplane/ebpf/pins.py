@@ -19,10 +19,13 @@ from typing import Final
 
 from holdfast.core.errors import LocalError
 from holdfast.dataplane.ebpf import abi, bpffs, syscall
+from holdfast.dataplane.ebpf.counted import Counted, counted_in
 from holdfast.dataplane.ebpf.libbpf import Loaded, OtherShape
 from holdfast.dataplane.ebpf.news import News, Tell
 from holdfast.dataplane.ebpf.shipped import PROGRAMS, NotBuilt, Object
+from holdfast.dataplane.ebpf.slots import SLOT_SIZE
 from holdfast.dataplane.ebpf.syscall import MapType
+from holdfast.records import Counters
 
 CURRENT: Final = f"v{abi.LAYOUT}"
 NEW: Final = "new"
@@ -30,7 +33,6 @@ OLD: Final = "old"
 
 SLOTS: Final = "slots"
 """A map of the daemon alone: whose each slot is, and what the daemon itself forwarded for that session."""
-SLOT_SIZE: Final = 40
 
 _MMAPABLE = 1 << 10
 _SIZED: Final = ("sessions", "subscribers", "prefixes", "counters")
@@ -47,7 +49,8 @@ _SHAPES: Final = {
 
 
 class Pins:
-    """An open set. `fresh`: its maps are new and empty; `replaced` is then the set that still forwards, if any.
+    """An open set. `fresh`: its maps are new and empty; `replaced` is then the set that still forwards, if any, and
+    `counted` what that counts, as far as it can be read.
 
     `upgraded`: its programs are not those that are attached. `directory` is where its pins are.
     """
@@ -58,6 +61,7 @@ class Pins:
         self.fresh = self.upgraded = False
         self.checksum = ""
         self.replaced: Pins | None = None
+        self.counted: Counted | None = None
         self.former_links = directory
         self.slots = mmap.mmap(maps[SLOTS], _whole_pages(self.max_sessions * SLOT_SIZE))
 
@@ -72,9 +76,7 @@ class Pins:
             self.slots.close()
         _close(self.maps)
         _close(self.programs)
-        if self.replaced is not None:
-            self.replaced.close()
-            self.replaced = None
+        self._let_go_of_replaced()
 
     def commit(self) -> None:
         """Every link runs these programs: put this set in its place, and remove what it replaces."""
@@ -94,9 +96,13 @@ class Pins:
             self.directory = self.former_links = current
             self.fresh = False
         _sweep(self.root)
-        if self.replaced is not None:
-            self.replaced.close()
-            self.replaced = None
+        self._let_go_of_replaced()
+
+    def _let_go_of_replaced(self) -> None:
+        for replaced in (self.replaced, self.counted):
+            if replaced is not None:
+                replaced.close()
+        self.replaced = self.counted = None
 
 
 def open_pins(root: str, shipped: Object | None, max_sessions: int, tell: Tell) -> Pins:
@@ -126,10 +132,12 @@ def open_pins(root: str, shipped: Object | None, max_sessions: int, tell: Tell) 
     made = _make(root, shipped, max_sessions)
     made.replaced = found
     made.former_links = _last(root)
+    made.counted = counted_in(made.former_links)
     if found is not None:
         tell(News("dataplane.resized", {"sessions": max_sessions, "before": found.max_sessions}))
     elif made.former_links:
-        text = "its maps are not read: sessions come from the journal, and their traffic is counted from its base"
+        told = "of its maps only counters are read" if made.counted is not None else "its maps are not read"
+        text = f"{told}: sessions come from the journal"
         tell(News("dataplane.replaced", {"directory": made.former_links, "text": text}, warning=True))
     return made
 
@@ -145,6 +153,26 @@ def recorded(root: str) -> str:
         return os.readlink(f"{root}/{CURRENT}/program")
     except OSError:
         return ""
+
+
+def detach(root: str) -> dict[int, Counters]:
+    """Have nothing below `root` forward any more; returns what its sessions have counted, as far as that can be read.
+
+    Raises BpfError.
+    """
+    directory = _last(root) if bpffs.is_bpffs(root) else ""
+    if not directory:
+        return {}
+    for name in os.listdir(directory):
+        if name.startswith("link_"):
+            os.unlink(f"{directory}/{name}")
+    counted = counted_in(directory)
+    if counted is None:
+        return {}
+    try:
+        return counted.read()
+    finally:
+        counted.close()
 
 
 def remove(root: str) -> bool:

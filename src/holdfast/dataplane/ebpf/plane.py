@@ -65,7 +65,7 @@ class EbpfPlane:
         self._flows = SlowFlows(self, self._slots.view, mss_clamp=mss_clamp, icmp_source=icmp_source)
         self._tun = TunPlane(device, socket, mtu=mtu, flows=self._flows)
         self._device = device
-        self._inherited: dict[int, Counters] = {}
+        self._counted: dict[int, Counters] = {}
         self._full = False
         self._strays: tuple[set[bytes], set[bytes]] = (set(), set())
         self._seen: Held | None = None
@@ -74,7 +74,7 @@ class EbpfPlane:
 
     def _adopt(self) -> None:
         """Find out which sessions the maps hold, and what those of the set that they replace have counted."""
-        maps, replaced = self._pins.maps, self._pins.replaced
+        maps = self._pins.maps
         self._seen = read(maps)
         slots = self._seen.slots
         if len(set(slots.values())) < len(slots):  # no telling whose a shared slot's counters are
@@ -84,11 +84,9 @@ class EbpfPlane:
                     del slots[key]
             self._seen = None
         self._slots.adopt(slots)
-        if replaced is not None:
-            before = Slots(replaced.slots, replaced.max_sessions)
-            before.adopt(read(replaced.maps).slots)
-            self._inherited = counters.of_all(replaced.maps["counters"], before)
-            before.close()
+        if self._pins.counted is not None:
+            self._counted = self._pins.counted.read()
+            self._flows.earlier = dict(self._counted)
 
     # Entries.
 
@@ -132,8 +130,13 @@ class EbpfPlane:
             self._tun.mtu.adjust(self._device)
 
     def _take_slot(self, key: int) -> int | None:
+        kept = self._slots.keeps(key)
         slot = self._slots.take(key)
-        if slot is None and not self._full:
+        if slot is not None:
+            total = self._flows.earlier.pop(key, None)
+            if total is not None and not kept:
+                self._slots.resume(slot, total)
+        elif not self._full:
             self._full = True
             text = "more sessions than the maps hold: these stop while the daemon is away"
             remedy = "raise dataplane.max_sessions"
@@ -141,14 +144,10 @@ class EbpfPlane:
         return slot
 
     def _set_counters(self) -> None:
-        """New owners of slots count from nothing, those of the replaced set go on where they were there."""
-        slots, inherited = self._slots, self._inherited
-        values = dict.fromkeys(slots.to_zero, Counters())
-        slots.to_zero.clear()
-        if inherited:
-            known = [key for key in inherited if key in slots.by_key]
-            values.update((slots.by_key[key], inherited.pop(key)) for key in known)
-        counters.set_slots(self._pins.maps["counters"], values)
+        """New owners of slots count from nothing."""
+        to_zero = self._slots.to_zero
+        counters.set_slots(self._pins.maps["counters"], dict.fromkeys(to_zero, Counters()))
+        to_zero.clear()
 
     def _write(self, packed: list[Elements]) -> None:
         """What leads to sessions first, then the sessions."""
@@ -349,6 +348,13 @@ class EbpfPlane:
 
     # Interfaces.
 
+    def resume(self, totals: Mapping[int, Counters]) -> None:
+        """Go on counting from there (DataPlane.resume). What the maps say of a session is newer."""
+        known = self._flows.earlier
+        for key, total in totals.items():
+            before = known.get(key)
+            known[key] = total if before is None else total.at_least(before)
+
     def begin(self) -> None:
         """Forward by what was installed. The sessions of the journal have been installed: whatever else is here goes.
 
@@ -359,9 +365,20 @@ class EbpfPlane:
             for lead in leads:
                 self._remove_stray(name, lead)
         self._slots.forget_all_left()
-        self._inherited.clear()
+        self._flows.earlier.clear()
         self._service.begin()
+        self._take_over_counters()
         self._pins.commit()
+
+    def _take_over_counters(self) -> None:
+        """What the replaced set has counted since it was read first; from now on it counts no more. Raises BpfError."""
+        if self._pins.counted is None:
+            return
+        for key, now in self._pins.counted.read().items():
+            slot, before = self._slots.by_key.get(key), self._counted.get(key)
+            if slot is not None and before is not None and now != before:
+                self._slots.add(slot, now.since(before))
+        self._counted.clear()
 
     def _remove_stray(self, name: str, lead: bytes) -> None:
         """What led to no wanted session when the maps were read goes, unless one has taken it since."""

@@ -15,9 +15,15 @@ from collections.abc import Iterable
 from mmap import mmap
 from typing import Final
 
+from msgspec.structs import astuple
+
+from holdfast.records import Counters
+
 WORDS: Final = 5
 """Of 64 bits in a slot's memory: the owner's session key, then packets and octets from the peer, then to the peer."""
-_NOBODY: Final = 2**64 - 1
+SLOT_SIZE: Final = WORDS * 8
+"""Octets."""
+NOBODY: Final = 2**64 - 1
 """The owner of a slot that was used and is free; no session key is as large. 0 is that of one that never was used."""
 
 
@@ -38,9 +44,9 @@ class Slots:
         self.by_key = found
         owners = array("Q", self.view[: self.count * WORDS].tobytes())[::WORDS]
         owned = dict(zip(owners, range(self.count), strict=True))
-        self._left = {key: owned[key] for key in owned.keys() - found.keys() - {0, _NOBODY}}
+        self._left = {key: owned[key] for key in owned.keys() - found.keys() - {0, NOBODY}}
         taken = {*found.values(), *self._left.values()}
-        self.high = max(max(taken, default=-1), owned.get(_NOBODY, -1)) + 1  # dict() keeps the last
+        self.high = max(max(taken, default=-1), owned.get(NOBODY, -1)) + 1  # dict() keeps the last
         if len(taken) < self.high:
             self._free.extend(slot for slot in range(self.high) if slot not in taken)
 
@@ -61,6 +67,20 @@ class Slots:
         self.by_key[key] = slot
         return slot
 
+    def keeps(self, key: int) -> bool:
+        """Whether a session that is not installed has a slot all the same, with what it has counted."""
+        return key in self._left
+
+    def resume(self, slot: int, total: Counters) -> None:
+        """The session that has just taken this slot goes on counting from there; it is an LNS's."""
+        at = slot * WORDS
+        self.view[at + 1 : at + WORDS] = memoryview(array("Q", astuple(total)))
+
+    def add(self, slot: int, more: Counters) -> None:
+        """This, too, has been counted for its session."""
+        for place, number in enumerate(astuple(more), slot * WORDS + 1):
+            self.view[place] += number
+
     def leave(self, key: int) -> int | None:
         """A session is no longer installed; its slot is kept for it. Returns the slot, None if it had none."""
         slot = self.by_key.pop(key, None)
@@ -73,7 +93,7 @@ class Slots:
         for key in keys:
             slot = self._left.pop(key, None)
             if slot is not None:
-                self.view[slot * WORDS] = _NOBODY
+                self.view[slot * WORDS] = NOBODY
                 self._free.append(slot)
 
     def forget_all_left(self) -> None:
