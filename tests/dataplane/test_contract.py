@@ -205,6 +205,26 @@ def test_reconcile_installs_changes_and_removes_and_reads_back(make: Callable[..
     assert not again
 
 
+def test_sessions_go_on_counting_where_their_records_say(make: Callable[..., Bench]) -> None:
+    bench, before = make(), Counters(10, 1000, 20, 3000)
+    lac, later = entry(Side.LAC, session=4, address=OTHER), entry(session=5, address="100.64.0.9")
+    bench.plane.resume({KEY: before, lac.key: before, later.key: before})
+    bench.plane.install([LNS, lac])
+    assert bench.plane.all_counters() == {KEY: before, lac.key: before}
+    bench.plane.begin()
+    bench.inject(FromPeer(OURS + IP + UP))
+    bench.inject(FromPeer(b"\0\2\0\7\0\4" + IP + packet(CORE, OTHER)))
+    assert bench.plane.counters(KEY) == Counters(11, 1000 + SIZE, 20, 3000)
+    assert bench.plane.counters(lac.key) == Counters(10, 1000, 21, 3000 + SIZE)
+    bench.plane.install([entry(mtu=1400), later])
+    assert bench.plane.counters(KEY) == Counters(11, 1000 + SIZE, 20, 3000)
+    assert bench.plane.counters(later.key) == Counters(), "what began later has no record of before"
+    bench.plane.remove([KEY])
+    bench.plane.forget([KEY])
+    bench.plane.install([LNS])
+    assert bench.plane.counters(KEY) == Counters()
+
+
 def datagrams(seen: list[Seen]) -> list[tuple[bool, bytes]]:
     """Direction and UDP payload of what a trace has shown, whole."""
     assert all(shown.length == len(shown.packet) for shown in seen)

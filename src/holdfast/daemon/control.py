@@ -142,7 +142,7 @@ class NodeControl:
             ppp=line.link.record if line is not None else None,
             aaa=line.aaa() if line is not None and not line.subscriber else None,
             forwarding=traffic is not None,
-            traffic=_sum(line.counter_base if line is not None else Counters(), traffic or Counters()),
+            traffic=(line.counter_base if line is not None else Counters()).at_least(traffic or Counters()),
         )
 
     def subscriber_names(self) -> Iterable[str]:
@@ -212,15 +212,6 @@ class NodeControl:
         tunnel = self._node.endpoint.tunnels.get(tunnel_id)
         session = tunnel.sessions.get(session_id) if tunnel is not None else None
         return None if tunnel is None or session is None else (tunnel, session)
-
-
-def _sum(base: Counters, since: Counters) -> Counters:
-    return Counters(
-        base.up_packets + since.up_packets,
-        base.up_bytes + since.up_bytes,
-        base.down_packets + since.down_packets,
-        base.down_bytes + since.down_bytes,
-    )
 
 
 def _tunnel_view(ctx: Context, tunnel: Tunnel) -> TunnelView:

@@ -5,7 +5,7 @@ forwarding only while it is the plane; a start with another one removes it.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane
 from holdfast.dataplane.null import NullPlane
 from holdfast.dataplane.tun import Socket, TunPlane
+from holdfast.records import Counters
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -28,10 +29,11 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Taken(NamedTuple):
-    """A plane, and the same again if it has a device to be watched."""
+    """A plane, the same again if it has a device to be watched, and what sessions had counted in the one before."""
 
     plane: DataPlane
     watched: Watched | None
+    counted: Mapping[int, Counters] = {}
 
 
 def choose(config: Config) -> Choice:
@@ -50,10 +52,9 @@ def choose(config: Config) -> Choice:
 def take(config: Config, device: tundev.TunSpec | None, socket: Socket, log: Callable[[Log], None]) -> Taken:
     """Make the plane, or adopt it from a predecessor. Raises LocalError."""
     if device is None:
-        remove_pins(config, log)
-        return Taken(
-            NullPlane(mss_clamp=config.dataplane.mss_clamp, icmp_source=config.ppp.local_address), None
-        )
+        counted = remove_pins(config, log)
+        plane = NullPlane(mss_clamp=config.dataplane.mss_clamp, icmp_source=config.ppp.local_address)
+        return Taken(plane, None, counted)
     choice = choose(config)
     if choice.kind == "ebpf":
         try:
@@ -66,32 +67,38 @@ def take(config: Config, device: tundev.TunSpec | None, socket: Socket, log: Cal
             choice = Choice("tun", str(error))
     if config.dataplane.kind == "auto":
         log(Log("dataplane.chosen", {"kind": choice.kind, "why": choice.why}, WARNING))
-    remove_pins(config, log)
+    counted = remove_pins(config, log)
     tun = _attach(device, log)
-    plane = TunPlane(
+    tun_plane = TunPlane(
         tun,
         socket,
         mtu=device.mtu,
         mss_clamp=config.dataplane.mss_clamp,
         icmp_source=config.ppp.local_address,
     )
-    return Taken(plane, plane)
+    return Taken(tun_plane, tun_plane, counted)
 
 
-def remove_pins(config: Config, log: Callable[[Log], None]) -> None:
-    """Detach and remove whatever a plane in the kernel has left; what cannot be removed is told of."""
+def remove_pins(config: Config, log: Callable[[Log], None]) -> Mapping[int, Counters]:
+    """Detach and remove whatever a plane in the kernel has left; what cannot be removed is told of.
+
+    Returns what its sessions had counted, as far as that can be read.
+    """
     directory = config.paths.pins
+    counted: dict[int, Counters] = {}
     if not os.path.isdir(directory):
-        return
-    from holdfast.dataplane.ebpf.pins import remove
+        return counted
+    from holdfast.dataplane.ebpf.pins import detach, remove
 
     try:
+        counted = detach(directory)
         removed = remove(directory)
     except (LocalError, OSError) as error:
         log(Log("dataplane.not_removed", {"directory": directory, "text": str(error)}, WARNING))
-        return
+        return counted
     if removed:
         log(Log("dataplane.removed", {"directory": directory}))
+    return counted
 
 
 def _take_ebpf(

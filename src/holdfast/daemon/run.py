@@ -28,6 +28,7 @@ from holdfast.aaa.local import number
 from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.errors import LocalError
 from holdfast.daemon import memory, planes, systemd
+from holdfast.daemon.accounting import Accounting
 from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
 from holdfast.daemon.device import DeviceWatch, Watched
@@ -41,7 +42,7 @@ from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
-from holdfast.records import Counters, SessionRecord, Side
+from holdfast.records import Counters, SessionRecord, Side, session_key
 from holdfast.state.errors import JournalError
 from holdfast.state.journal import Done, Journal, Saved
 from holdfast.state.told import Table, told_path
@@ -136,7 +137,7 @@ class Daemon:
         journal, self._saved = self._take_records(at_end)
         note = self._take_numbers(at_end)
         self._device = device_spec(config, self._saved.sessions)
-        self._plane, watched = self._take_plane(at_end)
+        self._plane, watched, self._counted = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us, self._traffic)
         self._runner = Runner(
             self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log, note
@@ -153,6 +154,13 @@ class Daemon:
             self._loop,
             started_utc_us=self._started_utc_us,
             quarantined=len(self._saved.quarantined),
+        )
+        self._accounting = Accounting(
+            self._node.lines,
+            self._plane,
+            self._loop,
+            lambda effect: self._carry_out((effect,)),
+            self._runner.report,
         )
         self._api_wanted = False
         self._api: Server | None = None
@@ -197,6 +205,7 @@ class Daemon:
             )
         now = monotonic_us()
         effects = self._node.start(saved, now)
+        self._resume(saved.sessions)
         wanted = 1 + max((i for i, effect in enumerate(effects) if isinstance(effect, Want)), default=-1)
         self._bring_back(effects[:wanted])
         self._loop.add_reader(self._udp.fileno(), self._runner.on_udp_readable)
@@ -206,6 +215,18 @@ class Daemon:
         data_flows()
         self._carry_out(effects[wanted:])
         memory.keep_all()
+
+    def _resume(self, sessions: Iterable[SessionRecord]) -> None:
+        """Tell the plane where its counting begins, for sessions that it did not count before."""
+        counted, self._counted = self._counted, {}
+        bases = ((session_key(s.tunnel_id, s.local_id), s.counter_base) for s in sessions)
+        self._plane.resume(
+            {
+                key: base.at_least(counted.get(key, base))
+                for key, base in bases
+                if base != NO_TRAFFIC or key in counted
+            }
+        )
 
     def _bring_back(self, effects: Sequence[Effect]) -> None:
         """Make the data plane agree with what is recorded, and read back that it does."""
@@ -231,6 +252,7 @@ class Daemon:
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
         loop.call_later(API_AT_LATEST_S, self._want_api)
         loop.call_later(1.0, self._every_second)
+        self._accounting.begin()
         self._notifier.store(self._udp.fileno())
         self._notifier.ready(f"{len(self._node.lines)} sessions recorded")
         if (interval := systemd.watchdog_interval(os.environ, os.getpid())) is not None:
@@ -412,6 +434,7 @@ class Daemon:
         self._notifier.stopping()
         self._say("node.stopped", sessions=len(self._node.lines))
         self._control.traces.end_all("the node stops")
+        self._accounting.flush()
         self._loop.remove_reader(self._udp.fileno())
         if self._device_watch is not None:
             self._device_watch.end()

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from holdfast.dataplane.ebpf.service import Place, Service
 from holdfast.dataplane.ebpf.shipped import Object, shipped
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.lab.netns import claim, entered, ip, unavailable
-from holdfast.records import Side, session_key
+from holdfast.records import Counters, Side, session_key
 
 LOCAL, PEER = ("192.0.2.2", 1701), ("192.0.2.1", 1701)
 DEVICE, INTERFACE = "hf0", "wan"
@@ -72,16 +72,23 @@ class Rig:
         sessions: int = SMALL,
         mode: str = "auto",
         mss_clamp: bool = False,
+        before: Mapping[int, Counters] | None = None,
+        meanwhile: Callable[[EbpfPlane], None] = lambda plane: None,
     ) -> tuple[EbpfPlane, Plan]:
-        """What a daemon does at its start; the plane, and what had to be changed."""
+        """What a daemon does at its start; the plane, and what had to be changed.
+
+        `before`: the totals in the records. `meanwhile` happens while what was there still forwards.
+        """
         self.news = []
         pins = open_pins(self.root, programs or shipped(), sessions, self.news.append)
         device = tundev.attach(tundev.TunSpec(name=DEVICE, routes=tundev.pool_routes(["100.64.0.0/16"])))
         place = Place(self.interfaces, mode, LOCAL, DEVICE)  # type: ignore[arg-type]
         service = Service(pins, place, self.news.append)
         plane = EbpfPlane(pins, device, self._udp, service, self.news.append, mss_clamp=mss_clamp)
+        plane.resume(before or {})
         changes, wrong = reconcile(plane, want or {})
         assert not wrong
+        meanwhile(plane)
         plane.begin()
         self.plane = plane
         return plane, changes

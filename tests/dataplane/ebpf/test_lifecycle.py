@@ -8,7 +8,7 @@ import pytest
 
 from dataplane.ebpf.rig import INTERFACE, Rig, entries, entry, in_namespace, reason
 from holdfast.dataplane.ebpf import abi, counters, syscall
-from holdfast.dataplane.ebpf.pins import CURRENT, NEW, OLD, pinned
+from holdfast.dataplane.ebpf.pins import CURRENT, NEW, OLD, detach, pinned
 from holdfast.dataplane.ebpf.plane import EbpfPlane
 from holdfast.dataplane.ebpf.shipped import Object, shipped
 from holdfast.dataplane.ebpf.table import address_key
@@ -162,6 +162,43 @@ def test_another_layout_is_never_read_and_its_links_are_taken_over(rig: Rig) -> 
     assert plane.counters(KEY) == Counters()
     assert [name for name in os.listdir(rig.root) if "." not in name] == [CURRENT]
     assert [news.fields["directory"] for news in rig.told("dataplane.replaced")] == [f"{rig.root}/v9999"]
+
+
+def test_a_layout_that_counts_alike_is_taken_over_with_what_it_counts_to_the_last(rig: Rig) -> None:
+    plane, _ = rig.start(WANT)
+    count(plane, KEY)
+    rig.stop()
+    former = f"{rig.root}/v1"
+    os.rename(f"{rig.root}/{CURRENT}", former)
+    more = Counters(7, 700, 8, 800)
+
+    def count_on(plane: EbpfPlane) -> None:
+        fd = syscall.get_pinned(f"{former}/map_counters")
+        counters.set_slots(fd, {0: more})
+        os.close(fd)
+
+    plane, _ = rig.start(WANT, before={KEY: Counters(1, 100, 1, 100), entry(2).key: SEEN}, meanwhile=count_on)
+    assert plane.counters(KEY) == more
+    assert plane.counters(entry(2).key) == SEEN
+    assert "only counters" in rig.told("dataplane.replaced")[0].fields["text"]
+
+
+def test_what_is_detached_says_what_it_has_counted(rig: Rig) -> None:
+    plane, _ = rig.start(WANT)
+    count(plane, KEY)
+    rig.stop()
+    counted = detach(rig.root)
+    assert counted == {**dict.fromkeys(WANT, Counters()), KEY: SEEN}
+    assert rig.pins("link_") == set()
+    assert detach(rig.root + "/nothing") == {}
+
+
+def test_records_are_believed_where_the_maps_know_nothing(rig: Rig) -> None:
+    plane, _ = rig.start({KEY: WANT[KEY]}, before={KEY: SEEN})
+    assert plane.counters(KEY) == SEEN
+    rig.stop()
+    plane, _ = rig.start(WANT, before={KEY: Counters(1, 1, 1, 1), entry(2).key: SEEN})
+    assert (plane.counters(KEY), plane.counters(entry(2).key)) == (SEEN, SEEN)
 
 
 def test_a_set_that_lacks_a_map_is_replaced(rig: Rig) -> None:
