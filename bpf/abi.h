@@ -14,7 +14,8 @@
  *   reasons      PERCPU_ARRAY  enum hf_reason -> __u64          what became of packets
  *   locals       HASH          __be32 -> __u32 (1)              our IPv4 addresses on which the daemon takes L2TP
  *   ports        ARRAY         ifindex % HF_PORTS -> hf_port    interfaces between which XDP may redirect
- *   hops         PERCPU_ARRAY  hash -> hf_hop                   next hops, kept by the programs alone
+ *   rx_flows     PERCPU_ARRAY  hash -> hf_rx_flow               what was looked up, kept by the programs alone
+ *   tx_flows     PERCPU_ARRAY  hash -> hf_tx_flow
  *   config       ARRAY         0 -> hf_config
  *   captures     RINGBUF       hf_capture                       packets of sessions that are traced
  *   capturing    PERCPU_ARRAY  0 -> hf_capture                  where they are put together
@@ -99,31 +100,40 @@ struct hf_port {
 	__u16 redirect;		/* 1: XDP frames may be redirected to it */
 };
 
-/* The link addresses of a frame: destination, source. Words are moved faster than octets. */
-struct hf_link {
-	__u32 words[3];
-};
-
-/* Where a pair of addresses goes, as bpf_fib_lookup said less than hop_life ago. */
+/* Where a packet goes, as bpf_fib_lookup said less than flow_life ago. */
 struct hf_hop {
-	__be32 source;
-	__be32 destination;
 	__u32 in_ifindex;
 	__u32 out_ifindex;
-	__u32 generation;	/* of hf_config when it was looked up */
 	__u32 stamp;		/* when, in jiffies */
-	struct hf_link link;
+	__u32 link[3];		/* the link addresses of its frame, destination first; words are moved faster than octets */
+	__u16 generation;	/* of hf_config then, its lower half */
 	__u16 mtu;		/* of the path, 0 for none known */
-	__u16 unused;
+};
+
+/* What was found out about IPv4 packets of a session to one destination. */
+struct hf_rx_flow {
+	struct hf_ids ids;
+	__be32 destination;
+	struct hf_session session;
+	struct hf_hop hop;
+	__u32 unused;
+};
+
+/* What was found out about packets to one subscriber. */
+struct hf_tx_flow {
+	__u64 key;		/* the address, or the first half of an IPv6 address */
+	struct hf_subscriber subscriber;
+	struct hf_hop hop;
+	__u32 version;		/* of IP */
 };
 
 struct hf_config {
 	__be16 port;		/* the daemon's UDP port */
 	__u16 unused;
 	__u32 tun_ifindex;	/* decapsulated packets that the kernel must finish seem to arrive there (tc) */
-	__u32 generation;	/* to change it empties `hops` */
-	__u32 hop_mask;		/* entries of `hops` in use, a power of two, minus 1 */
-	__u32 hop_life;		/* how long a next hop holds, in jiffies; 0: look up every packet's */
+	__u32 generation;	/* to change it empties rx_flows and tx_flows */
+	__u32 flow_mask;	/* their entries in use, a power of two, minus 1 */
+	__u32 flow_life;	/* how long these hold, in jiffies; 0: everything is looked up for every packet */
 };
 
 /*

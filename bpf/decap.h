@@ -11,7 +11,7 @@
 #include "counters.h"
 #include "daemon.h"
 #include "echo.h"
-#include "hops.h"
+#include "flows.h"
 #include "mss.h"
 
 #ifndef BPF_F_ADJ_ROOM_DECAP_L3_IPV6 /* Linux 6.3; older headers do not name it */
@@ -143,22 +143,59 @@ static __always_inline int finish_in_kernel(struct packet *p, enum hf_reason rea
 	return pass(p, reason);
 }
 
+static __always_inline bool link_local(const struct in6_addr *address)
+{
+	return (address->s6_addr32[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+/* Asks the kernel where an inner packet goes, and remembers it. */
+static __always_inline enum obstacle find_out(const struct packet *p, const struct message *m,
+					      const struct hf_session *session, const struct ip *ip, struct hf_hop *hop)
+{
+	struct bpf_fib_lookup fib = { .l4_protocol = ip->protocol, .tot_len = ip->total };
+	const struct iphdr *v4 = p->data + (ip->at & REACH);
+	const struct ipv6hdr *v6 = p->data + (ip->at & REACH);
+	enum obstacle obstacle;
+
+	if (ip->version == 4 && (void *)(v4 + 1) <= p->end) {
+		fib.family = AF_INET;
+		fib.tos = ip->tos;
+		fib.ipv4_src = v4->saddr;
+		fib.ipv4_dst = v4->daddr;
+	} else if ((void *)(v6 + 1) <= p->end) {
+		fib.family = AF_INET6;
+		fib.flowinfo = *(const __be32 *)v6 & bpf_htonl(0x0fffffff);
+		__builtin_memcpy(fib.ipv6_src, &v6->saddr, sizeof(fib.ipv6_src));
+		__builtin_memcpy(fib.ipv6_dst, &v6->daddr, sizeof(fib.ipv6_dst));
+	}
+	obstacle = look_up(p, &fib, hop);
+	if (obstacle == NONE && ip->version == 4)
+		remember_rx(p, m, session, fib.ipv4_dst, hop);
+	return obstacle;
+}
+
+/* The inner packet goes to the next hop. `flow`: what is known of its like, or NULL. */
 static __always_inline int forward_inner(struct packet *p, const struct message *m, const struct hf_session *session,
-					 struct ip *ip, struct bpf_fib_lookup *fib)
+					 struct ip *ip, const struct hf_rx_flow *flow)
 {
 	const struct traffic traffic = { .packets = 1, .bytes = ip->total };
 	__be16 protocol = ip->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	enum obstacle obstacle = NONE;
+	enum obstacle obstacle;
 	enum hf_reason reason = HF_RX_FORWARDED;
-	struct next next;
+	const struct hf_hop *hop;
+	struct hf_hop found;
 
 	if (ip->ttl <= 1) {
 		reason = HF_RX_KERNEL_TTL;
 	} else if (ip->options) {
 		reason = HF_RX_KERNEL_OPTIONS;
+	} else if (flow) {
+		hop = &flow->hop;
+		if (hop->mtu && ip->total > hop->mtu)
+			reason = HF_RX_KERNEL_TOO_BIG;
 	} else {
-		fib->tot_len = ip->total;
-		obstacle = ip->version == 4 ? look_up_cached(p, fib, &next) : look_up(p, fib, &next);
+		hop = &found;
+		obstacle = find_out(p, m, session, ip, &found);
 		if (obstacle != NONE)
 			reason = reason_of(obstacle);
 	}
@@ -172,9 +209,9 @@ static __always_inline int forward_inner(struct packet *p, const struct message 
 	if (reason != HF_RX_FORWARDED)
 		return finish_in_kernel(p, reason);
 	decrease_ttl(p, p->ip, ip->version);
-	if (forget_tag(p) || !write_link(p, &next.link, protocol))
+	if (forget_tag(p) || !write_link(p, hop, protocol))
 		return drop(p, HF_RX_REFUSED);
-	return send(next.ifindex, reason);
+	return send(hop->out_ifindex, reason);
 }
 
 /* A packet of a session is dropped. */
@@ -187,9 +224,9 @@ static __always_inline int refuse(struct packet *p, const struct message *m, con
 
 /* Inner IPv4: only from the subscriber's address. */
 static __always_inline int decapsulate_ipv4(struct packet *p, const struct message *m, const struct iphdr *outer,
-					    const struct udphdr *udp, const struct hf_session *session)
+					    const struct udphdr *udp, const struct hf_session *session,
+					    const struct hf_rx_flow *flow)
 {
-	struct bpf_fib_lookup fib = { .family = AF_INET };
 	struct iphdr *inner = p->data + (m->ppp & REACH);
 	struct ip ip;
 
@@ -199,23 +236,13 @@ static __always_inline int decapsulate_ipv4(struct packet *p, const struct messa
 		return refuse(p, m, session, HF_RX_SPOOFED);
 	if ((inner->daddr & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000)) /* multicast, broadcast */
 		return to_daemon(p, outer, udp, HF_RX_PPP);
-	fib.l4_protocol = ip.protocol;
-	fib.tos = ip.tos;
-	fib.ipv4_src = inner->saddr;
-	fib.ipv4_dst = inner->daddr;
-	return forward_inner(p, m, session, &ip, &fib);
-}
-
-static __always_inline bool link_local(const struct in6_addr *address)
-{
-	return (address->s6_addr32[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+	return forward_inner(p, m, session, &ip, flow);
 }
 
 /* Inner IPv6: only from the subscriber's prefix. What stays on its link (RFC 5072) is for the daemon. */
 static __always_inline int decapsulate_ipv6(struct packet *p, const struct message *m, const struct iphdr *outer,
 					    const struct udphdr *udp, const struct hf_session *session)
 {
-	struct bpf_fib_lookup fib = { .family = AF_INET6 };
 	struct ipv6hdr *inner = p->data + (m->ppp & REACH);
 	__u64 prefix;
 	struct ip ip;
@@ -227,11 +254,7 @@ static __always_inline int decapsulate_ipv6(struct packet *p, const struct messa
 	prefix = (__u64)bpf_ntohl(inner->saddr.s6_addr32[0]) << 32 | bpf_ntohl(inner->saddr.s6_addr32[1]);
 	if ((prefix ^ bpf_be64_to_cpu(session->prefix)) >> ((64 - session->prefix_length) & 63))
 		return refuse(p, m, session, HF_RX_SPOOFED);
-	fib.l4_protocol = ip.protocol;
-	fib.flowinfo = *(__be32 *)inner & bpf_htonl(0x0fffffff);
-	__builtin_memcpy(fib.ipv6_src, &inner->saddr, sizeof(fib.ipv6_src));
-	__builtin_memcpy(fib.ipv6_dst, &inner->daddr, sizeof(fib.ipv6_dst));
-	return forward_inner(p, m, session, &ip, &fib);
+	return forward_inner(p, m, session, &ip, NULL);
 }
 
 static __always_inline bool is_local(__be32 address)
@@ -241,14 +264,15 @@ static __always_inline bool is_local(__be32 address)
 
 /* A data message of a session, from wherever it came. */
 static __always_inline int from_session(struct packet *p, const struct message *m, const struct iphdr *ip,
-					const struct udphdr *udp, const struct hf_session *session)
+					const struct udphdr *udp, const struct hf_session *session,
+					const struct hf_rx_flow *flow)
 {
 	if (session->peer_ip != ip->saddr || session->peer_port != udp->source)
 		return drop(p, HF_RX_WRONG_PEER);
 	if (session->flags & HF_TO_DAEMON)
 		return to_daemon(p, ip, udp, HF_RX_TO_DAEMON);
 	if (m->protocol == PPP_IPV4 && session->address)
-		return decapsulate_ipv4(p, m, ip, udp, session);
+		return decapsulate_ipv4(p, m, ip, udp, session, flow);
 	if (m->protocol == PPP_IPV6 && session->prefix_length)
 		return decapsulate_ipv6(p, m, ip, udp, session);
 	if (is_echo_request(p, m, session))
@@ -279,7 +303,8 @@ static __always_inline bool from_peer(struct packet *p, const struct ip *outer, 
 	struct message m = { 0 };
 	struct iphdr *ip = p->data + p->ip;
 	struct udphdr *udp;
-	struct hf_session *session = NULL;
+	const struct hf_session *session = NULL;
+	const struct hf_rx_flow *flow = NULL;
 	int problem;
 	__u32 size;
 
@@ -298,8 +323,10 @@ static __always_inline bool from_peer(struct packet *p, const struct ip *outer, 
 		problem = HF_RX_UNUSUAL;
 	else
 		problem = parse_message(p, size - sizeof(*udp), &m);
-	if (problem == CONTINUE)
-		session = bpf_map_lookup_elem(&sessions, &m.ids);
+	if (problem == CONTINUE) {
+		flow = known_rx(p, &m);
+		session = flow ? &flow->session : bpf_map_lookup_elem(&sessions, &m.ids);
+	}
 	if (session && (session->local_ip != ip->daddr || session->local_port != udp->dest))
 		session = NULL;
 	if (!session && !is_local(ip->daddr))
@@ -311,7 +338,7 @@ static __always_inline bool from_peer(struct packet *p, const struct ip *outer, 
 	else if (!session)
 		*verdict = to_daemon(p, ip, udp, HF_RX_NO_SESSION);
 	else
-		*verdict = from_session(p, &m, ip, udp, session);
+		*verdict = from_session(p, &m, ip, udp, session, flow);
 	return true;
 }
 

@@ -9,7 +9,7 @@
 
 #include "counters.h"
 #include "decap.h"
-#include "hops.h"
+#include "flows.h"
 #include "mss.h"
 #include "outer.h"
 
@@ -130,14 +130,30 @@ static __always_inline int send_to_neighbour(struct packet *p, __u32 ifindex)
 	return bpf_redirect_neigh(ifindex, NULL, 0, 0);
 }
 
-/* An IP packet for the subscriber `s`. */
-static __always_inline int encapsulate(struct packet *p, const struct hf_subscriber *s, struct ip *ip)
+/* Asks the kernel where the subscriber's peer is. */
+static __always_inline enum obstacle find_peer(const struct packet *p, const struct hf_subscriber *s, __u32 length,
+					       struct hf_hop *hop)
 {
-	struct bpf_fib_lookup fib = { .family = AF_INET };
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.l4_protocol = IPPROTO_UDP,
+		.tot_len = length,
+		.ipv4_src = s->local_ip,
+		.ipv4_dst = s->peer_ip,
+	};
+
+	return look_up(p, &fib, hop);
+}
+
+/* An IP packet for the subscriber `s`. `flow`: what is known of its like, or NULL; then it is kept by `key`. */
+static __always_inline int encapsulate(struct packet *p, const struct hf_subscriber *s, struct ip *ip,
+				       const struct hf_tx_flow *flow, __u64 key)
+{
 	__u32 overhead = sizeof(struct iphdr) + sizeof(struct udphdr) + tunnel_size(s), segment;
 	struct traffic traffic;
-	enum obstacle obstacle;
-	struct next next;
+	enum obstacle obstacle = NONE;
+	const struct hf_hop *hop;
+	struct hf_hop found;
 
 	if (s->flags & HF_TO_DAEMON)
 		return pass(p, REASON(p, TO_DAEMON, TO_DAEMON));
@@ -149,14 +165,19 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 		return pass(p, REASON(p, UNUSUAL, UNUSUAL));
 	if (segment > s->mtu)
 		return pass(p, REASON(p, TOO_BIG, TOO_BIG));
-	fib.l4_protocol = IPPROTO_UDP;
-	fib.tot_len = segment + overhead;
-	fib.ipv4_src = s->local_ip;
-	fib.ipv4_dst = s->peer_ip;
-	obstacle = p->hook == TUN ? look_up(p, &fib, &next) : look_up_cached(p, &fib, &next);
+	if (flow) {
+		hop = &flow->hop;
+		if (hop->mtu && segment + overhead > hop->mtu)
+			obstacle = TOO_BIG;
+	} else {
+		hop = &found;
+		obstacle = find_peer(p, s, segment + overhead, &found);
+		if (obstacle == NONE)
+			remember_tx(p, key, ip->version, s, &found);
+	}
 	if (obstacle == TOO_BIG)
 		return pass(p, REASON(p, TOO_BIG, TOO_BIG));
-	if (obstacle == NO_ROUTE || (p->hook == TUN && fib.ifindex == p->ifindex))
+	if (obstacle == NO_ROUTE || (p->hook == TUN && hop->out_ifindex == p->ifindex))
 		return pass(p, REASON(p, NO_ROUTE, NO_ROUTE));
 	if (p->hook != TUN && obstacle == NO_NEIGHBOUR)
 		return pass(p, HF_TX_NEIGHBOUR);
@@ -175,38 +196,46 @@ static __always_inline int encapsulate(struct packet *p, const struct hf_subscri
 	show_tx(p, s);
 	count_tx(s->slot, &traffic);
 	if (p->hook == TUN)
-		return send_to_neighbour(p, fib.ifindex);
-	if (!write_link(p, &next.link, bpf_htons(ETH_P_IP)))
+		return send_to_neighbour(p, hop->out_ifindex);
+	if (!write_link(p, hop, bpf_htons(ETH_P_IP)))
 		return drop(p, HF_TX_REFUSED);
-	return send(next.ifindex, HF_TX_FORWARDED);
+	return send(hop->out_ifindex, HF_TX_FORWARDED);
 }
 
 static __always_inline int to_peer_ipv4(struct packet *p, struct ip *ip)
 {
 	struct iphdr *header = p->data + p->ip;
-	struct hf_subscriber *s;
+	const struct hf_tx_flow *flow;
+	const struct hf_subscriber *s;
+	__u64 key;
 
 	if ((void *)(header + 1) > p->end)
 		return pass(p, p->hook == TUN ? HF_SLOW_UNUSUAL : HF_NOT_OURS);
-	s = bpf_map_lookup_elem(&subscribers, &header->daddr);
+	key = header->daddr;
+	flow = known_tx(p, key, 4);
+	s = flow ? &flow->subscriber : bpf_map_lookup_elem(&subscribers, &header->daddr);
 	if (!s)
 		return pass(p, p->hook == TUN ? HF_SLOW_NO_SESSION : HF_NOT_OURS);
-	return encapsulate(p, s, ip);
+	return encapsulate(p, s, ip, flow, key);
 }
 
 static __always_inline int to_peer_ipv6(struct packet *p, struct ip *ip)
 {
 	struct ipv6hdr *header = p->data + p->ip;
-	struct hf_prefix key = { .length = 128 };
-	struct hf_subscriber *s;
+	struct hf_prefix prefix = { .length = 128 };
+	const struct hf_tx_flow *flow;
+	const struct hf_subscriber *s;
+	__u64 key;
 
 	if ((void *)(header + 1) > p->end)
 		return pass(p, p->hook == TUN ? HF_SLOW_UNUSUAL : HF_NOT_OURS);
-	__builtin_memcpy(key.address, &header->daddr, sizeof(key.address));
-	s = bpf_map_lookup_elem(&prefixes, &key);
+	__builtin_memcpy(prefix.address, &header->daddr, sizeof(prefix.address));
+	__builtin_memcpy(&key, &header->daddr, sizeof(key));
+	flow = known_tx(p, key, 6);
+	s = flow ? &flow->subscriber : bpf_map_lookup_elem(&prefixes, &prefix);
 	if (!s)
 		return pass(p, p->hook == TUN ? HF_SLOW_NO_SESSION : HF_NOT_OURS);
-	return encapsulate(p, s, ip);
+	return encapsulate(p, s, ip, flow, key);
 }
 
 #endif

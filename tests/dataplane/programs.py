@@ -30,7 +30,14 @@ PREFIX = "2001:db8:7::/48"
 CORE6 = "2001:db8:c::1"
 IPV4, IPV6, VLAN = b"\x08\x00", b"\x86\xdd", b"\x81\x00"
 SLOTS = 64
-SIZES = {"sessions": SLOTS, "subscribers": SLOTS, "prefixes": SLOTS, "counters": SLOTS, "hops": 64}
+SIZES = {
+    "sessions": SLOTS,
+    "subscribers": SLOTS,
+    "prefixes": SLOTS,
+    "counters": SLOTS,
+    "rx_flows": 64,
+    "tx_flows": 64,
+}
 
 
 def mac(number: int) -> bytes:
@@ -120,11 +127,11 @@ class Bench:
         self.configure()
         self.set_ports()
 
-    def configure(self, *, hop_life_ms: int = 0, tun: int = 0, port: int = NODE[1]) -> None:
-        """Set `config`; every call forgets the next hops."""
+    def configure(self, *, flow_life_ms: int = 0, tun: int = 0, port: int = NODE[1]) -> None:
+        """Set `config`; every call forgets the flows."""
         self.generation += 1
         value = abi.config(
-            udp_port=port, tun_ifindex=tun, generation=self.generation, hops=64, hop_life_ms=hop_life_ms
+            udp_port=port, tun_ifindex=tun, generation=self.generation, flows=64, flow_life_ms=flow_life_ms
         )
         syscall.update(self.maps["config"], struct.pack("=I", 0), value)
 

@@ -297,7 +297,7 @@ def leads_to(programs: Bench, hook: Hook, frame: bytes, link: bytes) -> bool:
 
 @pytest.fixture
 def one_cpu() -> Iterator[None]:
-    """Stay on one CPU: each keeps next hops of its own."""
+    """Stay on one CPU: each keeps flows of its own."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     yield
@@ -311,16 +311,16 @@ def test_a_next_hop_is_kept_for_its_life_and_then_asked_for_again(programs: Benc
     frame, moved = from_lac(OURS + IP + UP), mac(0x2FF)
     try:
         for hook in Hook:
-            programs.configure(hop_life_ms=3_600_000)
+            programs.configure(flow_life_ms=3_600_000)
             assert programs.run(hook, "lac", frame).frame[:6] == CORE_FAR_MAC
             ip(f"neigh replace {CORE} lladdr {text_of(moved)} dev core nud permanent")
             assert programs.run(hook, "lac", frame).frame[:6] == CORE_FAR_MAC, "it holds"
             other = from_lac(OURS + IP + packet(SUBSCRIBER, "198.51.100.2"))
             assert programs.run(hook, "lac", other).frame[:6] == CORE_FAR_MAC, "of this pair only"
-            programs.configure(hop_life_ms=3_600_000)
+            programs.configure(flow_life_ms=3_600_000)
             assert programs.run(hook, "lac", frame).frame[:6] == moved, "a new generation forgets it"
             ip(f"neigh replace {CORE} lladdr {text_of(CORE_FAR_MAC)} dev core nud permanent")
-            programs.configure(hop_life_ms=2)
+            programs.configure(flow_life_ms=2)
             assert programs.run(hook, "lac", frame).frame[:6] == CORE_FAR_MAC
             ip(f"neigh replace {CORE} lladdr {text_of(moved)} dev core nud permanent")
             assert until(partial(leads_to, programs, hook, frame, moved)), "it expires"
@@ -333,7 +333,7 @@ def test_a_packet_larger_than_a_kept_path_is_left_to_the_kernel(programs: Bench,
     ears.set(True)
     programs.install((SESSION,))
     for hook in Hook:
-        programs.configure(hop_life_ms=3_600_000)
+        programs.configure(flow_life_ms=3_600_000)
         small, large = (
             from_core(packet(CORE, SUBSCRIBER)),
             from_core(packet(CORE, SUBSCRIBER, payload=bytes(1443))),

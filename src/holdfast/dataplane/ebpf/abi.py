@@ -185,23 +185,10 @@ COUNTERS = Layout(
     (("rx_packets", "Q"), ("rx_bytes", "Q"), ("tx_packets", "Q"), ("tx_bytes", "Q")),
 )
 PORT = Layout("hf_port", (), (("ifindex", "I"), ("mac", "6s"), ("redirect", "H")))
-HOP = Layout(
-    "hf_hop",
-    (("source", "4s"), ("destination", "4s")),
-    (
-        ("in_ifindex", "I"),
-        ("out_ifindex", "I"),
-        ("generation", "I"),
-        ("stamp", "I"),
-        ("link", "12s"),
-        ("mtu", "H"),
-        ("unused", "2s"),
-    ),
-)
 CONFIG = Layout(
     "hf_config",
     (("port", "H"), ("unused", "2s")),
-    (("tun_ifindex", "I"), ("generation", "I"), ("hop_mask", "I"), ("hop_life", "I")),
+    (("tun_ifindex", "I"), ("generation", "I"), ("flow_mask", "I"), ("flow_life", "I")),
 )
 CAPTURE = Layout(
     "hf_capture",
@@ -216,7 +203,7 @@ CAPTURE = Layout(
         ("data", f"{SNAP}s"),
     ),
 )
-LAYOUTS: Final = (IDS, SESSION, SUBSCRIBER, PREFIX, COUNTERS, PORT, HOP, CONFIG, CAPTURE)
+LAYOUTS: Final = (IDS, SESSION, SUBSCRIBER, PREFIX, COUNTERS, PORT, CONFIG, CAPTURE)
 
 _ids = struct.Struct("!HH")
 _session_network, _session_host = SESSION.codecs()
@@ -230,7 +217,7 @@ SESSION_SIZE: Final = _session_network.size + _session_host.size
 SUBSCRIBER_SIZE: Final = _subscriber_network.size + _subscriber_host.size
 PREFIX_SIZE: Final = _prefix.size
 COUNTERS_SIZE: Final = _counters.size
-HOP_SIZE: Final = sum(codec.size for codec in HOP.codecs())
+CONFIG_SIZE: Final = _config_network.size + _config_host.size
 
 _CLOCK_MONOTONIC_COARSE = 6
 
@@ -303,22 +290,28 @@ def port(ifindex: int, mac: bytes, *, redirect: bool) -> tuple[int, bytes]:
 
 
 def config(
-    *, udp_port: int, tun_ifindex: int = 0, generation: int = 0, hops: int = 0, hop_life_ms: int = 0
+    *, udp_port: int, tun_ifindex: int = 0, generation: int = 0, flows: int = 0, flow_life_ms: int = 0
 ) -> bytes:
-    """The value of `config`. `hops`: how many entries of the map of that name are used, a power of two, or 0 for none.
+    """The value of `config`. `flows`: how many entries of rx_flows and tx_flows are used, a power of two, or 0 for none.
 
     Raises ValueError.
     """
-    if hops & (hops - 1):
-        raise ValueError(f"{hops} next hops: that is no power of two")
-    life = max(1, round(hop_life_ms / 1000 / jiffy())) if hops and hop_life_ms else 0
+    if flows & (flows - 1):
+        raise ValueError(f"{flows} flows: that is no power of two")
+    life = max(1, round(flow_life_ms / 1000 / jiffy())) if flows and flow_life_ms else 0
     return _config_network.pack(udp_port, b"") + _config_host.pack(
-        tun_ifindex, generation, max(hops - 1, 0), life
+        tun_ifindex, generation, max(flows - 1, 0), life
     )
 
 
+def next_generation(config_: bytes) -> bytes:
+    """The value of `config` with which the programs forget the flows that they know, and nothing else is changed."""
+    tun, generation, mask, life = _config_host.unpack_from(config_, _config_network.size)
+    return config_[: _config_network.size] + _config_host.pack(tun, generation + 1 & 0xFFFFFFFF, mask, life)
+
+
 def jiffy() -> float:
-    """Seconds from one tick of the kernel's clock to the next: the unit of `hop_life`."""
+    """Seconds from one tick of the kernel's clock to the next: the unit of `flow_life`."""
     return time.clock_getres(_CLOCK_MONOTONIC_COARSE)
 
 

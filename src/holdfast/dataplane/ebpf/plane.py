@@ -39,6 +39,7 @@ from holdfast.dataplane.trace import Seen, Sink
 from holdfast.dataplane.tun import Device, Socket, TunPlane
 from holdfast.records import Counters, Side, session_key
 
+_CONFIG_KEY: Final = bytes(4)
 TRACED_AT_ONCE: Final = 256
 """Packets of traced sessions that one call gives out."""
 
@@ -83,6 +84,7 @@ class EbpfPlane:
                     syscall.delete(maps["sessions"], abi.ids_key(key >> 32, key & 0xFFFF))
                     del slots[key]
             self._seen = None
+            self._forget_flows()
         self._slots.adopt(slots)
         if self._pins.counted is not None:
             self._counted = self._pins.counted.read()
@@ -127,6 +129,8 @@ class EbpfPlane:
                 self._tun.mtu.change(old.mtu, 0)
                 if old.key in slots:
                     self._lead_elsewhere(old, known[old.key])
+            if packed:
+                self._forget_flows()
             self._tun.mtu.adjust(self._device)
 
     def _take_slot(self, key: int) -> int | None:
@@ -160,6 +164,13 @@ class EbpfPlane:
             if prefix:
                 syscall.update(maps["prefixes"], prefix, subscriber)
         syscall.update_batch(maps["sessions"], _joined(ids), _joined(sessions), count)
+
+    def _forget_flows(self) -> None:
+        """Let the programs look up everything anew: they remember what they found in the maps for a second."""
+        fd = self._pins.maps["config"]
+        held = syscall.lookup(fd, _CONFIG_KEY, abi.CONFIG_SIZE)
+        assert held is not None  # an array has every element
+        syscall.update(fd, _CONFIG_KEY, abi.next_generation(held))
 
     def _lead_elsewhere(self, old: Entry, new: Entry) -> None:
         """What led to a session and shall no longer, once what leads to it now is written."""
@@ -204,6 +215,8 @@ class EbpfPlane:
             slot = self._slots.leave(entry.key)
             assert slot is not None
             last[entry.key] = counters.of_session(self._pins.maps["counters"], self._slots, slot)
+        if ids:
+            self._forget_flows()
         self._tun.mtu.adjust(self._device)
         return last
 
@@ -294,6 +307,7 @@ class EbpfPlane:
         entry, slot = self._entries.get(key), self._slots.by_key.get(key)
         if entry is not None and slot is not None:
             self._write([self._packer.elements(entry, slot, sink is not None)])
+            self._forget_flows()
 
     def traces_fileno(self) -> int:
         """The ring's descriptor (DataPlane.traces_fileno)."""
@@ -364,6 +378,8 @@ class EbpfPlane:
         for name, leads in zip(("subscribers", "prefixes"), self._strays, strict=True):
             for lead in leads:
                 self._remove_stray(name, lead)
+        if any(self._strays):
+            self._forget_flows()
         self._slots.forget_all_left()
         self._flows.earlier.clear()
         self._service.begin()

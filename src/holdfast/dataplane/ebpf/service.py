@@ -1,6 +1,6 @@
 """Where the programs serve: links at the interfaces and the TUN device, and the maps that say which those are.
 
-Invariants: the maps name an interface before its program runs with them; next hops are looked up anew whenever
+Invariants: the maps name an interface before its program runs with them; flows are looked up anew whenever
 anything of this has changed; an interface that refuses the programs is told of once, and left to the slow path.
 """
 
@@ -18,12 +18,11 @@ from holdfast.dataplane.ebpf.syscall import BpfError
 from holdfast.dataplane.ebpf.table import address_key
 from holdfast.dataplane.interfaces import Interface, all_ethernet, finish_checksums, index_of, look_at
 
-HOP_LIFE_MS = 1000
-"""How long the programs trust a next hop before they ask the kernel again."""
+FLOW_LIFE_MS = 1000
+"""How long the programs trust what they looked up before they ask again."""
 
 _PORT_SIZE = sum(codec.size for codec in abi.PORT.codecs())
 _config_network, _config_host = abi.CONFIG.codecs()
-_CONFIG_SIZE = _config_network.size + _config_host.size
 _KEY = bytes(4)
 
 
@@ -124,10 +123,10 @@ class Service:
             if address != ours:
                 syscall.delete(maps["locals"], address)
         syscall.update(maps["locals"], ours, (1).to_bytes(4, sys.byteorder))
-        before = syscall.lookup(maps["config"], _KEY, _CONFIG_SIZE) or bytes(_CONFIG_SIZE)
+        before = syscall.lookup(maps["config"], _KEY, abi.CONFIG_SIZE) or bytes(abi.CONFIG_SIZE)
         _, generation, _, _ = _config_host.unpack_from(before, _config_network.size)
-        hops = syscall.map_info(maps["hops"]).max_entries
-        wanted = partial(abi.config, udp_port=port, tun_ifindex=tun, hops=hops, hop_life_ms=HOP_LIFE_MS)
+        flows = syscall.map_info(maps["rx_flows"]).max_entries
+        wanted = partial(abi.config, udp_port=port, tun_ifindex=tun, flows=flows, flow_life_ms=FLOW_LIFE_MS)
         if changed or wanted(generation=generation) != before:
             syscall.update(maps["config"], _KEY, wanted(generation=generation + 1 & 0xFFFFFFFF))
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from holdfast.dataplane.ebpf import abi, counters, syscall
 from holdfast.dataplane.ebpf.abi import Reason
 from holdfast.dataplane.ebpf.libbpf import Loaded
-from holdfast.dataplane.ebpf.service import HOP_LIFE_MS
+from holdfast.dataplane.ebpf.service import FLOW_LIFE_MS
 from holdfast.dataplane.ebpf.shipped import PROGRAMS, TC, XDP, shipped
 from holdfast.dataplane.ebpf.syscall import Attach
 from holdfast.dataplane.ebpf.table import Packer
@@ -51,13 +51,13 @@ class Variant(NamedTuple):
     name: str
     program: str = ""
     hook: Attach = Attach.XDP
-    hop_life_ms: int = HOP_LIFE_MS
+    flow_life_ms: int = FLOW_LIFE_MS
 
 
 FLOOR: Final = Variant("floor", "only_redirect")
 KERNEL: Final = Variant("kernel")
 FAST: Final = Variant("xdp", XDP)
-UNCACHED: Final = Variant("xdp, no cache", XDP, hop_life_ms=0)
+UNCACHED: Final = Variant("xdp, no cache", XDP, flow_life_ms=0)
 PORTABLE: Final = Variant("tc", TC, Attach.TCX_INGRESS)
 
 
@@ -106,9 +106,9 @@ class Place:
     def attached(self, variant: Variant, direction: Direction) -> Iterator[None]:
         """Forward that direction so, meanwhile. Raises BpfError."""
         self._generation += 1
-        hops = syscall.map_info(self.plane.maps["hops"]).max_entries
+        flows = syscall.map_info(self.plane.maps["rx_flows"]).max_entries
         value = abi.config(
-            udp_port=NODE[1], generation=self._generation, hops=hops, hop_life_ms=variant.hop_life_ms
+            udp_port=NODE[1], generation=self._generation, flows=flows, flow_life_ms=variant.flow_life_ms
         )
         syscall.update(self.plane.maps["config"], bytes(4), value)
         self.traffic.redirect_to(self._indices[_OUT[direction]])
