@@ -321,6 +321,8 @@ static __always_inline bool from_peer(struct packet *p, const struct ip *outer, 
 		problem = HF_RX_MALFORMED;
 	else if (p->gso_size || outer->options)
 		problem = HF_RX_UNUSUAL;
+	else if (parse_plain_message(p, size - sizeof(*udp), &m))
+		problem = CONTINUE;
 	else
 		problem = parse_message(p, size - sizeof(*udp), &m);
 	if (problem == CONTINUE) {

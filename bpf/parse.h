@@ -112,6 +112,26 @@ static __always_inline bool parse_ipv6(const struct packet *p, __u32 at, __u32 r
 }
 
 /*
+ * The data message as nearly all are: IPv4 in it, no optional field before that, nothing compressed. Everything else takes
+ * the long way.
+ */
+static __always_inline bool parse_plain_message(const struct packet *p, __u32 size, struct message *m)
+{
+	const __be16 *words = p->data + (m->start & REACH);
+
+	if (size < L2TP_HEADER + 4 || (void *)(words + 5) > p->end || words[0] != bpf_htons(2) || !words[1] || !words[2] ||
+	    words[3] != bpf_htons(PPP_ADDRESS_CONTROL) || words[4] != bpf_htons(PPP_IPV4))
+		return false;
+	m->flags = 2;
+	m->ids.tunnel = words[1];
+	m->ids.session = words[2];
+	m->end = m->start + size;
+	m->ppp = m->start + L2TP_HEADER + 4;
+	m->protocol = PPP_IPV4;
+	return true;
+}
+
+/*
  * The L2TP header and the start of the PPP frame in the `size` octets at m->start (RFC 2661 3.1, RFC 1661 2).
  * Returns CONTINUE for a data message that is whole so far, else the reason why it is for the daemon or nobody.
  */
