@@ -17,6 +17,7 @@ from dataplane.programs import (
     IPV4,
     LAC_FAR_MAC,
     LAC_MAC,
+    LONG_MS,
     SLOTS,
     STRANGER_MAC,
     Action,
@@ -60,6 +61,7 @@ class EbpfBench:
         self.plane: DataPlane = self.ebpf
         self.ebpf.begin()
         self.programs = Bench(pins.maps, pins.programs)
+        self.programs.configure(flow_life_ms=LONG_MS)  # so that only the plane makes the programs forget
         for reason in Reason:
             zero = bytes(8 * self.programs.cpus)
             syscall.update(pins.maps["reasons"], reason.to_bytes(4, "little"), zero)

@@ -30,6 +30,7 @@ PREFIX = "2001:db8:7::/48"
 CORE6 = "2001:db8:c::1"
 IPV4, IPV6, VLAN = b"\x08\x00", b"\x86\xdd", b"\x81\x00"
 SLOTS = 64
+LONG_MS = 3_600_000
 SIZES = {
     "sessions": SLOTS,
     "subscribers": SLOTS,
@@ -120,7 +121,6 @@ class Bench:
         self.maps, self.programs = maps, programs
         self.cpus = syscall.possible_cpus()
         self.entries: dict[int, tuple[Entry, int]] = {}
-        self.generation = 0
         self.indices = {name: index_of(name) for name in ("lac", "core")}
         for address, _ in (NODE, SECOND):
             syscall.update(self.maps["locals"], inet_aton(address), struct.pack("=I", 1))
@@ -129,11 +129,17 @@ class Bench:
 
     def configure(self, *, flow_life_ms: int = 0, tun: int = 0, port: int = NODE[1]) -> None:
         """Set `config`; every call forgets the flows."""
-        self.generation += 1
+        generation = struct.unpack_from("=I", self.held_config(), 8)[0] + 1
         value = abi.config(
-            udp_port=port, tun_ifindex=tun, generation=self.generation, flows=64, flow_life_ms=flow_life_ms
+            udp_port=port, tun_ifindex=tun, generation=generation, flows=64, flow_life_ms=flow_life_ms
         )
         syscall.update(self.maps["config"], struct.pack("=I", 0), value)
+
+    def held_config(self) -> bytes:
+        """What `config` holds: the plane writes to it, too."""
+        value = syscall.lookup(self.maps["config"], struct.pack("=I", 0), abi.CONFIG_SIZE)
+        assert value is not None
+        return value
 
     def set_ports(self, *, redirect: bool = True) -> None:
         """Set `ports`."""
@@ -142,7 +148,7 @@ class Bench:
             syscall.update(self.maps["ports"], struct.pack("=I", place), value)
 
     def install(self, entries: Iterable[Entry], *, mss_clamp: bool = False) -> None:
-        """Exactly these entries, with counters at zero; the younger of two owns what both claim."""
+        """Exactly these entries, with counters at zero; the younger of two owns what both claim. Forgets the flows."""
         for keyed, _ in ((abi.elements(e, slot), slot) for e, slot in self.entries.values()):
             syscall.delete(self.maps["sessions"], keyed.ids)
             syscall.delete(self.maps["subscribers"], keyed.address)
@@ -157,6 +163,7 @@ class Bench:
             syscall.update(self.maps["subscribers"], keyed.address, keyed.subscriber)
             if keyed.prefix:
                 syscall.update(self.maps["prefixes"], keyed.prefix, keyed.subscriber)
+        syscall.update(self.maps["config"], struct.pack("=I", 0), abi.next_generation(self.held_config()))
 
     def reasons(self) -> dict[Reason, int]:
         """All that has been counted."""
