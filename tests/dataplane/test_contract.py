@@ -129,9 +129,22 @@ def test_counters_survive_a_replacement_and_go_with_the_entry(make: Callable[...
 def test_a_removed_session_forwards_nothing(make: Callable[..., Bench]) -> None:
     bench = make()
     bench.plane.install([LNS])
+    out = bench.inject(FromPeer(OURS + IP + UP), FromDevice(DOWN))
+    assert (out.to_device, out.to_peer) == ((UP,), ((THEIRS + IP + DOWN, PEER),))
     bench.plane.remove([KEY])
     out = bench.inject(FromPeer(OURS + IP + UP), FromDevice(DOWN))
     assert (out.to_device, out.to_peer) == ((), ())
+
+
+def test_the_younger_claimant_of_an_address_gets_its_packets_at_once(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.plane.install([LNS])
+    assert bench.inject(FromDevice(DOWN)).to_peer == ((THEIRS + IP + DOWN, PEER),)
+    bench.plane.install([entry(session=4, peer_session=0x0405)])
+    theirs = THEIRS[:4] + b"\x04\x05" + IP + DOWN
+    assert bench.inject(FromDevice(DOWN)).to_peer == ((theirs, PEER),)
+    bench.plane.install([entry(session=4, peer_session=0x0405, address=OTHER)])
+    assert bench.inject(FromDevice(DOWN)).to_peer == ()
 
 
 def test_entries_of_one_session_in_one_go_leave_the_last(make: Callable[..., Bench]) -> None:
