@@ -110,7 +110,7 @@ NO_BPF = features.unavailable()
 in_the_kernel = pytest.mark.skipif(NO_BPF is not None, reason=str(NO_BPF))
 
 
-def assert_nothing_lost(report: Any, dataplane: str) -> None:
+def assert_nothing_lost(report: Any, dataplane: str, method: str = "rfc4951") -> None:
     assert_same_sessions(report)
     assert (report["dataplane"], report["packets_by"]) == (dataplane, "lab")
     for direction in ("up", "down"):
@@ -120,7 +120,16 @@ def assert_nothing_lost(report: Any, dataplane: str) -> None:
         assert (report["lost_where"][end]["no_room"], report["lost_where"][end]["unsent"]) == (0, 0), end
     assert report["echoes"]["sent"] == report["echoes"]["answered"] > 0
     assert report["plane"]["rx_forwarded"] > 0 and report["plane"]["tx_forwarded"] > 0
-    assert report["recovered_by"] == {"rfc4951": 2}
+    assert report["recovered_by"] == {method: 2}
+
+
+@in_the_kernel
+def test_a_plane_in_the_kernel_loses_nothing_in_front_of_a_holdfast_without_rfc4951(run: Run) -> None:
+    status, report = run(
+        "--dataplane", "tc", "--peer", "holdfast", "--traffic-pps", "2000", "--in-flight", "0"
+    )
+    assert status == 0
+    assert_nothing_lost(report, "tc", "silent")
 
 
 @in_the_kernel

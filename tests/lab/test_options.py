@@ -34,6 +34,9 @@ def test_a_data_plane_in_the_kernel_brings_its_own_defaults() -> None:
     tun = parse(["--dataplane", "tun"])
     assert (tun.sessions, tun.pps, tun.in_kernel) == (100, 2000, False)
     assert not parse([]).in_kernel
+    silent = parse(["--dataplane", "tc", "--peer", "holdfast"])
+    assert (silent.sessions, silent.in_kernel) == (1000, True)
+    assert silent.cast == "LNS and LAC, LAC without RFC 4951, the LNS's data plane in the kernel (tc)"
 
 
 def test_an_upgrade_is_a_planned_stop_at_tc_unless_it_is_said_otherwise() -> None:
@@ -55,7 +58,7 @@ def test_what_is_no_upgrade_is_refused(argv: list[str], capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--dataplane", "tc", "--peer", "xl2tpd"], "not with --peer"),
+        (["--dataplane", "tc", "--peer", "xl2tpd"], "not with --peer xl2tpd"),
         (["--dataplane", "tc", "--kill", "lac"], "it is the LNS's, so --kill lns"),
         (["--dataplane", "ebpf"], "xdp"),
         (["--kills", "2", "--kill", "both"], "not with --kill both"),

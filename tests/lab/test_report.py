@@ -28,9 +28,9 @@ from holdfast.lab.report import (
     encode,
     schema_document,
     series,
-    text,
     verdict,
 )
+from holdfast.lab.report_text import text
 
 CLEAN = Outcome(survived=3, ended_clean=2, half_open=0)
 IN_TIME = End(no_room=0, unsent=0, late_ms=12.5)

@@ -14,7 +14,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.lab.report import Report, rows
+from holdfast.lab.report import Report
+from holdfast.lab.report_text import rows
 
 _SAMPLE_S = 0.1
 _REDRAW_S = 0.25

@@ -82,12 +82,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def cast(self) -> str:
         """Who takes part, for people."""
         match self.peer:
-            case "":
-                return "LNS and LAC" + (
-                    f", the LNS's data plane {self.plane_in_words}" if self.dataplane else ""
-                )
-            case "holdfast":
-                return f"LNS and LAC, {'LAC' if self.kill == 'lns' else 'LNS'} without RFC 4951"
+            case "" | "holdfast":
+                lacking = f", {'LAC' if self.kill == 'lns' else 'LNS'} without RFC 4951" if self.peer else ""
+                plane = f", the LNS's data plane {self.plane_in_words}" if self.dataplane else ""
+                return f"LNS and LAC{lacking}{plane}"
             case "xl2tpd":
                 other = "xl2tpd and pppd"
             case "l2tpns":
@@ -212,8 +210,8 @@ def _parser(drill: Drill) -> argparse.ArgumentParser:
 
 def _unsuitable(o: Options) -> str:
     """Why there is no such drill, "" if there is."""
-    if o.dataplane and o.peer:
-        return f"--dataplane {o.dataplane}: not with --peer, in front of which both sides have a TUN device"
+    if o.dataplane and o.others_daemon:
+        return f"--dataplane {o.dataplane}: not with --peer {o.peer}, whose packets the lab cannot make"
     if o.dataplane and o.kill != "lns":
         return f"--dataplane {o.dataplane}: it is the LNS's, so --kill lns"
     if o.kills > 1 and o.kill == "both":

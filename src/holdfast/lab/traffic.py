@@ -22,6 +22,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -146,29 +147,38 @@ def _pktinfo(source: str) -> bytes:
 def _run(plan: Plan, sock: socket.socket, send: Sender, log: BinaryIO, board: Board) -> Shortfall:
     commands, sessions = Commands(), len(plan.addresses)
     stream = Stream(plan.token, plan.pps, sessions, send)
+    sources = plan.addresses if plan.side == "core" else (plan.core,) * sessions
     while not stream.over(commands):
         more = stream.turn(commands)
-        _receive(plan.token, sessions, sock, log, board)
+        _receive(plan.token, sources, sock, log, board)
         if not _listen(commands, 0 if more else TICK_S):
             break
     return Shortfall(dropped(sock), stream.unsent(commands), stream.late_ns)
 
 
-def _receive(token: int, sessions: int, sock: socket.socket, log: BinaryIO, board: Board) -> None:
-    """Read the socket until it is empty."""
-    receive, unpack, clock, write, note = sock.recv, PACKET.unpack, time.monotonic_ns, log.write, board.note
+def _receive(token: int, sources: Sequence[str], sock: socket.socket, log: BinaryIO, board: Board) -> None:
+    """Read the socket until it is empty. A packet counts only if it is from whoever its session belongs to."""
+    receive, unpack, clock, write, note = (
+        sock.recvfrom,
+        PACKET.unpack,
+        time.monotonic_ns,
+        log.write,
+        board.note,
+    )
+    sessions = len(sources)
     while True:
         try:
-            packet = receive(2048)
+            packet, source = receive(2048)
         except BlockingIOError:
             return
         if len(packet) != PACKET.size:
             continue
         its_token, _, k, _ = unpack(packet)
-        if its_token == token:
+        session = k % sessions
+        if its_token == token and source[0] == sources[session]:
             now = clock()
             write(ARRIVAL.pack(now, k))
-            note(k % sessions, now)
+            note(session, now)
 
 
 def _listen(commands: Commands, wait_s: float) -> bool:

@@ -20,7 +20,7 @@ from holdfast.lab.peers import xl2tpd
 from holdfast.lab.report import Report
 
 _SETUP_S, _ROUND_S = 90.0, 90.0
-"""The most that a throw-away kernel may take, and for each round."""
+"""The most that a throw-away kernel may take, and for each kill of each round."""
 
 _HOW = "scripts/setup-interop installs what is missing (Debian packages user-mode-linux, kmod, xl2tpd, ppp)"
 _WORK, _PCAP = "work", "l2tp.pcap"
@@ -61,9 +61,8 @@ def _in_throw_away_kernel(options: Options, display: Display, rounds: list[Repor
     with tempfile.TemporaryDirectory(prefix="holdfast-drill-") as scratch:
         output = Path(scratch)
         listener = Listener(display, rounds)
-        status = uml.run(
-            _command(options), output, uml.Kernel(limit_s=_SETUP_S + options.repeat * _ROUND_S), listener.hear
-        )
+        limit_s = _SETUP_S + options.repeat * options.kills * _ROUND_S
+        status = uml.run(_command(options), output, uml.Kernel(limit_s=limit_s), listener.hear)
         listener.close()
         if options.pcap:
             shutil.copyfile(output / _PCAP, options.pcap)
@@ -82,7 +81,7 @@ def _command(options: Options) -> list[str]:
     return [
         *(sys.executable, "-m", "holdfast", "drill", "restart", "--relayed"),
         *("--peer", options.peer, "--kill", options.kill, "--sessions", str(options.sessions)),
-        *("--repeat", str(options.repeat), "--keep", str(out / _WORK)),
+        *("--kills", str(options.kills), "--repeat", str(options.repeat), "--keep", str(out / _WORK)),
         *(("--traffic-pps", str(options.traffic_pps)) if options.traffic_pps else ()),
         *(("--pcap", str(out / _PCAP)) if options.pcap else ()),
     ]
