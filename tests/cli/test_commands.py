@@ -50,6 +50,14 @@ def socket(tmp_path: Path, node: PretendNode) -> Iterator[str]:
     host.stop()
 
 
+def test_doctor_looks_at_the_machine_without_a_configuration(holdfast: Holdfast) -> None:
+    for options, file in ((), "holdfast.toml"), (("-c", "no.toml"), "no no.toml"):
+        said = holdfast("doctor", "--json", *options)
+        checks = json.loads(said.out)
+        assert checks[0]["name"] == "configuration" and file in checks[0]["text"]
+        assert said.status == any(check["state"] == "error" for check in checks)
+
+
 def test_init_writes_a_file_for_its_owner_that_check_finds_valid(holdfast: Holdfast, tmp_path: Path) -> None:
     assert holdfast("init").status == 0
     file = tmp_path / "holdfast.toml"

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.daemon import planes
 from holdfast.daemon.config import Config, ConfigError, parse
-from holdfast.daemon.doctor import Check, examine
+from holdfast.daemon.doctor import Check, examine, examine_machine
 
 CAPABLE = "CapEff:\t000001ffffffffff\n"
 INCAPABLE = "CapEff:\t0000000000000000\n"
@@ -68,6 +68,14 @@ def test_a_lack_is_as_bad_as_the_configuration_insists(kind: str, state: str, pr
 def test_a_node_that_forwards_nothing_needs_nothing(proc: Path) -> None:
     (proc / "self/status").write_text(INCAPABLE)
     assert all(check.state == "ok" for check in examine(config("null"), proc))
+
+
+def test_without_a_configuration_it_looks_at_the_machine_and_says_where_it_looked(proc: Path) -> None:
+    first, *rest = examine_machine(("a.toml", "/etc/b.toml"), proc)
+    assert (first.name, first.state) == ("configuration", "warning")
+    assert "no a.toml and no /etc/b.toml" in first.text and "holdfast init" in first.remedy
+    assert found(rest, "ip_forward").state == "ok"
+    assert {"dataplane", "kernel", "libbpf"} <= {check.name for check in rest}
 
 
 def test_it_makes_nothing(proc: Path, tmp_path: Path) -> None:

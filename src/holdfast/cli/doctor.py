@@ -5,7 +5,7 @@ import typer
 from holdfast.cli.errors import FAILED, USAGE, fail
 from holdfast.cli.options import AsJson, ConfigFile
 from holdfast.cli.output import print_json, print_table
-from holdfast.cli.target import read_config
+from holdfast.cli.target import missing_configs, read_config
 from holdfast.daemon.config import ConfigError
 
 
@@ -17,12 +17,13 @@ def add_to(app: typer.Typer) -> None:
 def doctor(config: ConfigFile = None, json: AsJson = False) -> None:
     """Look at kernel, rights, programs, interfaces and sysctls; say which data plane there will be, and why.
 
-    Exit status 1 if something is missing that the configuration insists on.
+    Without a configuration file it looks at the machine alone. Exit status 1 if something is missing that is insisted on.
     """
-    from holdfast.daemon.doctor import examine
+    from holdfast.daemon.doctor import examine, examine_machine
 
+    missing = missing_configs(config)
     try:
-        checks = examine(read_config(config))
+        checks = examine_machine(missing) if missing else examine(read_config(config))
     except ConfigError as e:
         fail(e, USAGE)
     if json:

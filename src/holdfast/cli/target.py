@@ -15,6 +15,12 @@ def config_path(given: str | None) -> str:
     return next((path for path in DEFAULT_CONFIGS if Path(path).exists()), DEFAULT_CONFIGS[0])
 
 
+def missing_configs(given: str | None) -> tuple[str, ...]:
+    """Where a configuration was looked for, if there is none; () if there is one."""
+    looked_for = DEFAULT_CONFIGS if given is None else (given,)
+    return () if any(Path(path).exists() for path in looked_for) else looked_for
+
+
 def read_config(given: str | None) -> Config:
     """The configuration. Raises ConfigError."""
     return load(config_path(given))

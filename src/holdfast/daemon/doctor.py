@@ -5,7 +5,7 @@ with another plane no more than a statement.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.core.errors import LocalError
 from holdfast.daemon import planes
-from holdfast.daemon.config import Config
+from holdfast.daemon.config import Config, DataplaneSettings, ListenSettings, NodeSettings
 from holdfast.dataplane import interfaces
 from holdfast.dataplane.ebpf import bpffs, features, libbpf, links, pins
 from holdfast.dataplane.ebpf.shipped import shipped
@@ -33,6 +33,18 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     state: State
     text: str
     remedy: str = ""
+
+
+def examine_machine(files: Sequence[str], proc: Path = Path("/proc")) -> list[Check]:
+    """Every check for an LNS that would take whichever data plane there can be; none of these files was found."""
+    config = Config(
+        node=NodeSettings(name="none", role="lns"),
+        listen=ListenSettings(address="127.0.0.1"),
+        dataplane=DataplaneSettings(kind="auto"),
+    )
+    text = f'no {" and no ".join(files)}; looked at the machine for an LNS with dataplane.kind = "auto"'
+    missing = Check("configuration", "warning", text, "`holdfast init` writes one; -c FILE names another")
+    return [missing, *examine(config, proc)]
 
 
 def examine(config: Config, proc: Path = Path("/proc")) -> list[Check]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.ebpf.rig import INTERFACE, Rig, entries, entry, in_namespace, reason
+from holdfast.dataplane.contract import BadEntry
 from holdfast.dataplane.ebpf import abi, counters, syscall
 from holdfast.dataplane.ebpf.pins import CURRENT, NEW, OLD, detach, pinned
 from holdfast.dataplane.ebpf.plane import EbpfPlane
@@ -252,6 +253,17 @@ def test_a_session_whose_deletion_was_not_recorded_comes_back_with_its_counters(
     plane, changes = rig.start(WANT)
     assert [e.key for e in changes.put] == [KEY]
     assert plane.counters(KEY) == SEEN
+
+
+def test_an_entry_that_the_maps_cannot_hold_takes_no_slot(rig: Rig) -> None:
+    plane, _ = rig.start(WANT)
+    for number in range(100, 200):
+        with pytest.raises(BadEntry):
+            plane.install([entry(number, prefix="2001:db8::/96")])
+    more = [entry(200 + number) for number in range(59)]
+    plane.install(more)
+    assert all(plane.slot(e.key) is not None for e in more)
+    assert not rig.told("dataplane.full")
 
 
 def test_what_no_record_knows_gives_its_slot_back(rig: Rig) -> None:

@@ -113,7 +113,12 @@ class EbpfPlane:
                 if slot is None:
                     flows.install((entry,))
                 else:
-                    packed.append(pack(entry, slot, key in traced))
+                    try:
+                        packed.append(pack(entry, slot, key in traced))
+                    except BadEntry:
+                        if old is None:
+                            self._slots.give_back(key)
+                        raise
                 known[key] = entry
                 mtus.append(entry.mtu)
                 if old is not None:
@@ -134,11 +139,10 @@ class EbpfPlane:
             self._tun.mtu.adjust(self._device)
 
     def _take_slot(self, key: int) -> int | None:
-        kept = self._slots.keeps(key)
         slot = self._slots.take(key)
         if slot is not None:
             total = self._flows.earlier.pop(key, None)
-            if total is not None and not kept:
+            if total is not None and slot in self._slots.fresh:
                 self._slots.resume(slot, total)
         elif not self._full:
             self._full = True
@@ -152,6 +156,7 @@ class EbpfPlane:
         to_zero = self._slots.to_zero
         counters.set_slots(self._pins.maps["counters"], dict.fromkeys(to_zero, Counters()))
         to_zero.clear()
+        self._slots.fresh.clear()
 
     def _write(self, packed: list[Elements]) -> None:
         """What leads to sessions first, then the sessions."""

@@ -5,8 +5,8 @@ session; a process that is killed loses none of it. A slot that its session has 
 record is gone for good: a restart that finds the record again finds the counters too.
 
 Invariants: a slot has one owner; slots at and above `high` were never used, so their counters are zero (a mark on those
-that were, and belong to nobody, tells a successor); the caller zeroes the counters of those in `to_zero`, and empties it,
-before packets of their new owners can come.
+that were, and belong to nobody, tells a successor); the caller zeroes the counters of those in `to_zero` before packets
+of their new owners can come, and then empties it and `fresh`, which has every slot that was given away.
 """
 
 from array import array
@@ -36,6 +36,7 @@ class Slots:
         self.by_key: dict[int, int] = {}
         self.high = 0
         self.to_zero: list[int] = []
+        self.fresh: set[int] = set()
         self._free: deque[int] = deque()
         self._left: dict[int, int] = {}
 
@@ -64,12 +65,15 @@ class Slots:
             else:
                 return None
             self.view[slot * WORDS] = key
+            self.fresh.add(slot)
         self.by_key[key] = slot
         return slot
 
-    def keeps(self, key: int) -> bool:
-        """Whether a session that is not installed has a slot all the same, with what it has counted."""
-        return key in self._left
+    def give_back(self, key: int) -> None:
+        """A session that has taken a slot cannot be installed; it keeps what it had before."""
+        slot = self.leave(key)
+        if slot in self.fresh:
+            self.forget((key,))
 
     def resume(self, slot: int, total: Counters) -> None:
         """The session that has just taken this slot goes on counting from there; it is an LNS's."""
