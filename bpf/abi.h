@@ -174,7 +174,7 @@ enum hf_reason {
 	HF_RX_NO_SESSION,		/* ids of no session */
 	HF_RX_TO_DAEMON,		/* a session with HF_TO_DAEMON */
 	HF_RX_FRAGMENT,			/* a fragment of an outer packet */
-	HF_RX_UNUSUAL,			/* another version, outer IP options, a burst of datagrams in one buffer */
+	HF_RX_UNUSUAL,			/* another version, outer IP options, a long pad, a burst of datagrams in one buffer */
 	/* From a peer, dropped. */
 	HF_RX_MALFORMED,		/* no data message of RFC 2661 3.1, or no whole IP packet in it */
 	HF_RX_WRONG_PEER,		/* not from the address and port of the session's peer */

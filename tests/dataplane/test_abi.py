@@ -10,6 +10,7 @@ import pytest
 from dataplane.cases import entry
 from holdfast.dataplane.contract import BadEntry, Verdict
 from holdfast.dataplane.ebpf import abi
+from holdfast.dataplane.ebpf.advice import ADVICE
 from holdfast.records import Counters
 
 HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
@@ -66,6 +67,10 @@ def test_a_final_reason_has_a_verdict_and_every_verdict_but_the_daemons_has_a_re
         Verdict.TX_TOO_BIG,
     }
     assert set(abi.VERDICTS.values()) == set(Verdict) - of_the_daemon
+
+
+def test_every_reason_comes_with_advice() -> None:
+    assert list(ADVICE) == list(abi.Reason)
 
 
 def test_an_entry_becomes_elements_with_addresses_and_ids_in_network_order() -> None:

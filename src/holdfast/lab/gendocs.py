@@ -16,6 +16,7 @@ from holdfast.core.counters import Counter
 from holdfast.daemon.config import template
 from holdfast.dataplane.contract import Verdict
 from holdfast.dataplane.ebpf.abi import Reason
+from holdfast.dataplane.ebpf.advice import ADVICE
 from holdfast.protocol.session import SESSION
 from holdfast.protocol.tunnel import TUNNEL
 from holdfast.wire.describe import avps_markdown
@@ -27,7 +28,10 @@ def counters_markdown() -> str:
     """Every counter and what one more of it means."""
     rows = _meanings((c.name.lower(), c.value) for c in Counter)
     verdicts = _meanings((f"data_{name.lower()}", text) for name, text in _documented(Verdict))
-    reasons = _meanings((f"data_reason_{name.lower()}", text) for name, text in _documented(Reason))
+    reasons = "| counter | one more means | what to do |\n|---|---|---|\n" + _lines(
+        f"| `data_reason_{name.lower()}` | {text} | {ADVICE[Reason[name]]} |"
+        for name, text in _documented(Reason)
+    )
     return (
         f"# Counters\n\n`holdfast show counters` prints these.\n\n{rows}\n## Packets of sessions\n\n"
         "`holdfast show counters dataplane` prints these alone. What became of a packet in the end: `rx` came from a"

@@ -68,7 +68,9 @@ class Reason(IntEnum):
     RX_FRAGMENT = 12
     """To the daemon: a fragment of an outer packet."""
     RX_UNUSUAL = 13
-    """To the daemon: another version of L2TP, outer IP options, a burst of datagrams in one buffer."""
+    """To the daemon: L2TP of another version, outer IP options, a pad of more than 1024 octets, or a burst: datagrams
+    in one buffer, which the program cannot take apart.
+    """
     RX_MALFORMED = 14
     """Dropped: no data message of RFC 2661 3.1, or no whole IP packet in it."""
     RX_WRONG_PEER = 15
