@@ -27,7 +27,7 @@ ADVICE: Final[Mapping[Reason, str]] = {
     Reason.RX_ECHO: _NOTHING,
     Reason.RX_CONTROL: _NOTHING,
     Reason.RX_PPP: "Nothing. Very many of one subscriber: look (`holdfast trace session ID --raw --json`).",
-    Reason.RX_NO_SESSION: "A few at a session's end. More: a peer keeps a session that is gone here, or somebody tries ids.",
+    Reason.RX_NO_SESSION: "A few at a session's end. More: a peer keeps what is gone here, or somebody tries ids.",
     Reason.RX_TO_DAEMON: _TO_DAEMON,
     Reason.RX_FRAGMENT: f"{_DAEMON} Raise the MTU of the path to the LAC, or lower `ppp.mru` to 40 below it.",
     Reason.RX_UNUSUAL: (
