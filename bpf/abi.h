@@ -4,7 +4,8 @@
  *
  * Every structure has fixed widths, no hidden padding, and first its fields in network order (__be*), then
  * those in host order. Python's view is src/holdfast/dataplane/ebpf/abi.py; tests/dataplane/test_abi.py compares
- * every offset, size and number. A change of any of it raises HF_LAYOUT: maps of another layout are never read.
+ * every offset, size and number. A change of any of it raises HF_LAYOUT: maps of another layout are never read, but for
+ * the counters of those that count alike (COUNTED_ALIKE there).
  *
  * Maps (names as in maps.h):
  *   sessions     HASH          hf_ids -> hf_session             by our own ids, for what comes from a peer

@@ -247,6 +247,7 @@ def datagrams(seen: list[Seen]) -> list[tuple[bool, bytes]]:
 def test_a_trace_shows_a_sessions_packets_and_nobody_elses(make: Callable[..., Bench]) -> None:
     bench, seen = make(), list[Seen]()
     bench.plane.install([LNS, entry(session=4, address=OTHER)])
+    bench.inject(FromPeer(OURS + IP + UP))
     bench.plane.trace(KEY, seen.append)
     spoofed, cut = OURS + IP + packet(OTHER, CORE), OURS + IP + UP[:-1]
     for data in (OURS + IP + UP, OURS + LCP, spoofed, cut):
@@ -267,6 +268,7 @@ def test_a_trace_shows_a_sessions_packets_and_nobody_elses(make: Callable[..., B
 def test_a_trace_shows_what_goes_to_the_peer_as_it_goes(make: Callable[..., Bench]) -> None:
     bench, seen = make(), list[Seen]()
     bench.plane.install([entry(with_length=True, mtu=1000)])
+    bench.inject(FromDevice(DOWN))
     bench.plane.trace(KEY, seen.append)
     small, large = bench.inject(FromDevice(DOWN)), bench.inject(FromDevice(BIG_CUTTABLE))
     bench.plane.show_traced()
@@ -298,7 +300,7 @@ def test_a_trace_ends_when_it_is_told_to_and_with_the_session(make: Callable[...
     bench.plane.install([entry(mtu=1400)])
     assert send() == [False, True], "it outlasts a replacement"
     bench.plane.trace(KEY, None)
-    assert send() == []
+    assert send() == send() == []
     bench.plane.trace(KEY, seen.append)
     bench.plane.remove([KEY])
     bench.plane.forget([KEY])

@@ -313,6 +313,7 @@ class EbpfPlane:
         if entry is not None and slot is not None:
             self._write([self._packer.elements(entry, slot, sink is not None)])
             self._forget_flows()
+            self._forget_flows()
 
     def traces_fileno(self) -> int:
         """The ring's descriptor (DataPlane.traces_fileno)."""
