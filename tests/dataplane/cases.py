@@ -93,6 +93,15 @@ def packet(
     return head[:10] + struct.pack(">H", sum16(head)) + head[12:] + payload
 
 
+def with_ttl(data: bytes, ttl: int) -> bytes:
+    """The packet with another TTL or hop limit, and its checksum made anew."""
+    if data[0] >> 4 == 6:
+        return data[:7] + bytes((ttl,)) + data[8:]
+    size = (data[0] & 15) * 4
+    head = data[:8] + bytes((ttl, data[9], 0, 0)) + data[12:size]
+    return head[:10] + struct.pack(">H", sum16(head)) + head[12:] + data[size:]
+
+
 def tcp(flags: int, options: bytes) -> bytes:
     """A TCP header between ports 1 and 2, its checksum left to `with_tcp_checksum`."""
     return struct.pack(">HHIIBBHHH", 1, 2, 3, 4, (20 + len(options)) // 4 << 4, flags, 512, 0, 0) + options
@@ -157,6 +166,11 @@ def punted(name: str, data: bytes, punt: Punt, verdict: Verdict = Verdict.RX_PPP
     return Case(name, (LNS,), FromPeer(data, punt[2]), verdict, punted=(punt,))
 
 
+NESTED = packet(
+    SUBSCRIBER,
+    NODE[0],
+    payload=bytes.fromhex("06a5 06a5 002e 0000 0002 0007 0004") + IP + packet(OTHER, CORE),
+)
 LCP = bytes.fromhex("ff03 c021 0901 0008 00000000")
 HELLO = bytes.fromhex("c802 0014 0007 0000 0001 0001 8008 0000 0000 0006")
 
@@ -178,11 +192,22 @@ CASES = (
     up("V2-165 with both compressed", OURS + bytes.fromhex("21") + UP),
     up("PPP padding goes away", OURS + IP + UP + bytes(7)),
     up("IP options", OURS + IP + packet(options=bytes(4)), out=packet(options=bytes(4))),
+    up("TTL 1, which the kernel answers", OURS + IP + with_ttl(UP, 1), out=with_ttl(UP, 1)),
+    up("TTL 0, which the kernel drops", OURS + IP + with_ttl(UP, 0), out=with_ttl(UP, 0)),
+    up("directed at ourselves", OURS + IP + packet(SUBSCRIBER, NODE[0]), out=packet(SUBSCRIBER, NODE[0])),
+    up("directed at its own address", OURS + IP + packet(SUBSCRIBER, SUBSCRIBER), out=packet(SUBSCRIBER, SUBSCRIBER)),
+    up("another session's data message inside, directed at our port", OURS + IP + NESTED, out=NESTED),
     up("a packet of nothing but its header", OURS + IP + packet(payload=b""), out=packet(payload=b"")),
     # What the LNS does not take.
     bad("V2-7 an offset past the end", bytes.fromhex("0202 0007 0003 0800") + IP + UP),
     bad("V2-5 Length past the end", bytes.fromhex("4002 0800 0007 0003") + IP + UP),
     bad("V2-5 Length shorter than its header", bytes.fromhex("4002 0004 0007 0003") + IP + UP),
+    bad("V2-7 an offset past Length, though not past the datagram",
+        bytes.fromhex("4202 0014 0007 0003 0010") + bytes(16) + IP + UP),
+    bad("V2-7 an offset that leaves nothing", bytes.fromhex("0202 0007 0003 0020") + IP + UP),
+    bad("V2-5 Length of 0", bytes.fromhex("4002 0000 0007 0003") + IP + UP),
+    bad("V2-5 Length that cuts the packet", bytes.fromhex("4002 0020 0007 0003") + IP + UP),
+    bad("V2-6 Ns and Nr that are not there", bytes.fromhex("0802 0007 0003")),
     bad("V2-3 version 3", bytes.fromhex("0003 0007 0003") + IP + UP),
     bad("V2-189 session id 0", bytes.fromhex("0002 0007 0000") + IP + UP),
     bad("V2-189 a control message without its T bit", b"\x48" + HELLO[1:]),
@@ -203,6 +228,17 @@ CASES = (
     bad("LCP of a stranger", OURS + LCP, Verdict.RX_WRONG_PEER, STRANGER),
     bad("another subscriber's source", OURS + IP + packet(OTHER, CORE), Verdict.RX_SPOOFED),
     bad("the subscriber's address as destination only", OURS + IP + DOWN, Verdict.RX_SPOOFED),
+    bad("no source", OURS + IP + packet("0.0.0.0", CORE), Verdict.RX_SPOOFED),
+    bad("our own address as source", OURS + IP + packet(NODE[0], CORE), Verdict.RX_SPOOFED),
+    bad("the core's address as source", OURS + IP + packet(CORE, CORE), Verdict.RX_SPOOFED),
+    bad("everybody's address as source", OURS + IP + packet("255.255.255.255", CORE), Verdict.RX_SPOOFED),
+    bad("the loopback's address as source", OURS + IP + packet("127.0.0.1", CORE), Verdict.RX_SPOOFED),
+    bad("a spoofed source, directed at ourselves", OURS + IP + packet(OTHER, NODE[0]), Verdict.RX_SPOOFED),
+    Case("another peer's session, by a peer of ours", (LNS, entry(session=4, address=OTHER, peer=STRANGER)),
+         FromPeer(b"\0\2\0\7\0\4" + IP + packet(OTHER, CORE)), Verdict.RX_WRONG_PEER),
+    Case("another peer's session, by a peer of ours, in his own name",
+         (LNS, entry(session=4, address=OTHER, peer=STRANGER)),
+         FromPeer(b"\0\2\0\7\0\4" + IP + UP), Verdict.RX_WRONG_PEER),
     bad("a spoofed source, PPP compressed", OURS + b"\x21" + packet(OTHER, CORE), Verdict.RX_SPOOFED),
     # What the control plane gets.
     punted("a control message", HELLO, (CONTROL, HELLO, STRANGER), Verdict.RX_CONTROL),
@@ -227,6 +263,14 @@ CASES = (
     Case("IPv6 from the device", (LNS,), FromDevice(b"\x60" + bytes(39)), Verdict.TX_NOT_IPV4),
     Case("a cut packet from the device", (LNS,), FromDevice(DOWN[:-1]), Verdict.TX_NOT_IPV4),
     Case("a few octets from the device", (LNS,), FromDevice(b"\x45\0"), Verdict.TX_NOT_IPV4),
+    Case("an IP header shorter than 20 octets from the device", (LNS,), FromDevice(b"\x44" + DOWN[1:]),
+         Verdict.TX_NOT_IPV4),
+    Case("an IP header longer than its packet from the device", (LNS,), FromDevice(b"\x4f" + DOWN[1:]),
+         Verdict.TX_NOT_IPV4),
+    Case("a total length past the end from the device", (LNS,), FromDevice(DOWN[:2] + b"\xff\xff" + DOWN[4:]),
+         Verdict.TX_NOT_IPV4),
+    Case("TTL 1 from the device", (LNS,), FromDevice(with_ttl(DOWN, 1)), Verdict.TX_FORWARDED,
+         to_peer=((THEIRS + IP + with_ttl(DOWN, 1), PEER),), counters=COUNTED_DOWN),
     # The LAC: the other way round.
     Case("LAC: by source", (LAC,), FromDevice(UP), Verdict.TX_FORWARDED,
          to_peer=((THEIRS + IP + UP, PEER),), counters=COUNTED_UP),

@@ -17,6 +17,7 @@ from dataplane.cases import (
     LCP,
     MSS_1360,
     MSS_1460,
+    NESTED,
     NODE,
     OTHER,
     OURS,
@@ -31,6 +32,7 @@ from dataplane.cases import (
     sum16,
     syn,
     tcp,
+    with_ttl,
 )
 from dataplane.programs import (
     CORE6,
@@ -101,15 +103,6 @@ def ipv6(
     """An IPv6 packet."""
     head = struct.pack(">IHBB", 0x60000000, len(payload), header, hops)
     return head + inet_pton(AF_INET6, source) + inet_pton(AF_INET6, destination) + payload
-
-
-def with_ttl(data: bytes, ttl: int) -> bytes:
-    """The packet with another TTL or hop limit, and its checksum made anew."""
-    if data[0] >> 4 == 6:
-        return data[:7] + bytes((ttl,)) + data[8:]
-    size = (data[0] & 15) * 4
-    head = data[:8] + bytes((ttl, data[9], 0, 0)) + data[12:size]
-    return head[:10] + struct.pack(">H", sum16(head)) + head[12:] + data[size:]
 
 
 def from_lac(
@@ -202,6 +195,12 @@ def with_udp_length(length: int) -> bytes:
     return frame[:38] + struct.pack(">H", length) + frame[40:]
 
 
+def with_outer_ip(first: int, total: int) -> bytes:
+    """A data message whose outer IP header lies: its first octet (version, header length) and its total length."""
+    frame = from_lac(OURS + IP + UP)
+    return frame[:14] + bytes((first,)) + frame[15:16] + struct.pack(">H", total) + frame[18:]
+
+
 def syn6(mss: int) -> bytes:
     """A TCP SYN from the core to the subscriber over IPv6."""
     segment = tcp(2, struct.pack(">BBH", 2, 4, mss))
@@ -249,6 +248,8 @@ KERNEL = (
     kernel("directed at our address in the core", packet(SUBSCRIBER, "198.51.100.254"), Reason.RX_KERNEL_LOCAL),
     kernel("directed at our L2TP address", packet(SUBSCRIBER, NODE[0]), Reason.RX_KERNEL_LOCAL),
     kernel("directed at our IPv6 address", ipv6(destination="2001:db8:c::fe"), Reason.RX_KERNEL_LOCAL),
+    kernel("another session's data message inside, directed at our port", NESTED, Reason.RX_KERNEL_LOCAL),
+    kernel("hop limit 0", ipv6(hops=0), Reason.RX_KERNEL_TTL),
     kernel("directed at the loopback", packet(SUBSCRIBER, "127.0.0.1"), Reason.RX_KERNEL_LOCAL),
     kernel("without a route", packet(SUBSCRIBER, "203.0.113.1"), Reason.RX_KERNEL_LOCAL),
     kernel("to a black hole", packet(SUBSCRIBER, "203.0.113.130"), Reason.RX_KERNEL_LOCAL),
@@ -311,6 +312,7 @@ DROPPED = (
     dropped("IPv6 of the next prefix", from_lac(OURS + V6 + ipv6("2001:db8:7:8::7")), Reason.RX_SPOOFED),
     dropped("IPv6 just outside a shorter prefix", from_lac(OURS + V6 + ipv6("2001:db8:7:100::1")), Reason.RX_SPOOFED,
             entries=(session(prefix="2001:db8:7::/56"),)),
+    dropped("IPv6 from our own address", from_lac(OURS + V6 + ipv6("2001:db8:c::fe")), Reason.RX_SPOOFED),
     dropped("IPv6 from nowhere", from_lac(OURS + V6 + ipv6("::")), Reason.RX_SPOOFED),
     dropped("an empty datagram", from_lac(b""), Reason.RX_MALFORMED),
     dropped("an offset past the end", from_lac(bytes.fromhex("0202 0007 0003 0800") + IP + UP), Reason.RX_MALFORMED),
@@ -318,6 +320,8 @@ DROPPED = (
     dropped("IPv6 that is cut short", from_lac(OURS + V6 + ipv6()[:-1]), Reason.RX_MALFORMED),
     dropped("IPv6 without a whole header", from_lac(OURS + V6 + ipv6()[:39]), Reason.RX_MALFORMED),
     dropped("IPv4 in an IPv6 frame", from_lac(OURS + V6 + UP + bytes(40)), Reason.RX_MALFORMED),
+    dropped("an outer total length that cuts the datagram", with_outer_ip(0x45, 60), Reason.RX_MALFORMED),
+    dropped("an outer total length that ends with the UDP header", with_outer_ip(0x45, 28), Reason.RX_MALFORMED),
     dropped("a UDP length past the end", with_udp_length(400), Reason.RX_MALFORMED),
     dropped("a UDP length of 7", with_udp_length(7), Reason.RX_MALFORMED),
     dropped("a UDP length of 0", with_udp_length(0), Reason.RX_MALFORMED),
@@ -382,6 +386,10 @@ NOT_OURS = (
     passed("ARP", ethernet(LAC_MAC, LAC_FAR_MAC, b"\x08\x06", bytes(28)), Reason.NOT_OURS),
     passed("two VLAN tags", ethernet(LAC_MAC, LAC_FAR_MAC, VLAN + b"\0\7" + IPV4, udp(PEER, NODE, OURS + IP + UP), tag=8),
            Reason.NOT_OURS, hooks=(Hook.XDP,)),
+    passed("an outer total length past the end", with_outer_ip(0x45, 400), Reason.NOT_OURS),
+    passed("an outer total length shorter than its header", with_outer_ip(0x45, 19), Reason.NOT_OURS),
+    passed("an outer header shorter than 20 octets", with_outer_ip(0x44, 66), Reason.NOT_OURS),
+    passed("an outer header as long as its packet", with_outer_ip(0x4F, 66), Reason.NOT_OURS),
     passed("IPv4 of version 6", ethernet(LAC_MAC, LAC_FAR_MAC, IPV4, b"\x65" + UP[1:]), Reason.NOT_OURS),
     passed("IPv6 that is cut short", ethernet(LAC_MAC, LAC_FAR_MAC, IPV6, ipv6()[:-1]), Reason.NOT_OURS),
     passed("a frame for another host", mac(0x777) + from_lac(OURS + IP + UP)[6:], Reason.NOT_TO_US),
@@ -425,6 +433,7 @@ FORWARDED_DOWN = (
 )  # fmt: skip
 
 DECLINED = (
+    declined("TTL 0", with_ttl(DOWN, 0), Reason.TX_TTL),
     declined("TTL 1", with_ttl(DOWN, 1), Reason.TX_TTL),
     declined("hop limit 1", ipv6(CORE6, SUBSCRIBER6, hops=1), Reason.TX_TTL),
     declined("with options", packet(CORE, SUBSCRIBER, options=bytes(4)), Reason.TX_OPTIONS),

@@ -14,6 +14,7 @@ from dataplane.cases import (
     CORE,
     COUNTED_UP,
     DOWN,
+    HELLO,
     IP,
     KEY,
     LCP,
@@ -33,9 +34,9 @@ from dataplane.cases import (
     packet,
 )
 from dataplane.ebpf_bench import EbpfBench
-from dataplane.planes import Bench, NullBench, TunBench
+from dataplane.planes import Bench, NullBench, Out, TunBench
 from dataplane.programs import Hook, missing
-from holdfast.dataplane.contract import BadEntry, UnknownSession, Verdict
+from holdfast.dataplane.contract import CONTROL, BadEntry, UnknownSession, Verdict
 from holdfast.dataplane.ebpf.pins import remove
 from holdfast.dataplane.reconcile import plan, reconcile
 from holdfast.dataplane.trace import Seen, decapsulated
@@ -97,6 +98,43 @@ def test_packet_case(case: Case, make: Callable[..., Bench]) -> None:
     assert moved == {case.verdict: 1}
     counted = {key: c for key, c in bench.plane.all_counters().items() if c != Counters()}
     assert counted == case.counters
+
+
+WHOLE = (
+    OURS + IP + UP,
+    bytes.fromhex("4a02 0030 0007 0003 0001 0000 0002 aaaa") + IP + UP,
+    OURS + b"\x21" + UP,
+    OURS + IP + packet(options=bytes(8)),
+    OURS + LCP,
+    HELLO,
+)
+
+
+def test_what_a_peer_sends_cut_anywhere_forwards_nothing_and_counts_once(make: Callable[..., Bench]) -> None:
+    bench = make(mss_clamp=True)
+    bench.plane.install([LNS, entry(session=4, address=OTHER)])
+    for data in (whole[:size] for whole in WHOLE for size in range(len(whole))):
+        before = dict(bench.plane.verdicts())
+        out = bench.inject(FromPeer(data))
+        assert (out.to_device, out.to_peer) == ((), ()), data
+        assert {key for key, _, _ in out.punted} <= {KEY, CONTROL}, data
+        moved = {v: n - before[v] for v, n in bench.plane.verdicts().items() if n != before[v]}
+        assert list(moved.values()) == [1], data
+    assert set(bench.plane.all_counters().values()) == {Counters()}
+
+
+def test_what_the_device_gives_cut_anywhere_forwards_nothing_and_counts_once(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make(mss_clamp=True)
+    bench.plane.install([LNS])
+    for size in range(1, len(DOWN)):
+        arrives, before = FromDevice(DOWN[:size]), bench.plane.verdicts()[Verdict.TX_NOT_IPV4]
+        if isinstance(bench, EbpfBench) and not bench.takes(arrives):
+            continue
+        assert bench.inject(arrives) == Out()
+        assert bench.plane.verdicts()[Verdict.TX_NOT_IPV4] == before + 1
+    assert bench.plane.counters(KEY) == Counters()
 
 
 def test_every_verdict_has_a_case_or_a_test_of_its_own() -> None:

@@ -40,6 +40,7 @@ from dataplane.program_cases import (
     from_core,
     from_lac,
     ipv6,
+    syn6,
     to_lac,
 )
 from dataplane.programs import (
@@ -325,6 +326,24 @@ def test_the_program_only_shortens_the_rules(hook: Hook, programs: Bench, ears: 
     programs.configure(flow_life_ms=LONG_MS)
     compare()
     programs.configure()
+
+
+@pytest.mark.parametrize("hook", Hook, ids=lambda hook: hook.name)
+def test_ipv6_in_a_datagram_cut_anywhere_goes_nowhere_and_counts_once(
+    hook: Hook, programs: Bench, ears: Ears
+) -> None:
+    ears.set(True)
+    programs.install((SESSION,), mss_clamp=True)
+    segment = syn6(1460)
+    for whole in (OURS + V6 + ipv6(), OURS + b"\x57" + ipv6(payload=segment, header=6)):
+        for size in range(len(whole)):
+            frame = from_lac(whole[:size])
+            outcome = programs.run(hook, "lac", frame)
+            assert list(outcome.reasons.values()) == [1] and outcome.counters == {}, whole[:size]
+            if outcome.action is Action.PASS:
+                assert outcome.frame == frame
+            else:
+                assert (outcome.action, *outcome.reasons) == (Action.DROP, Reason.RX_MALFORMED)
 
 
 def leads_to(programs: Bench, hook: Hook, frame: bytes, link: bytes) -> bool:

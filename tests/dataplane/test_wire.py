@@ -27,8 +27,8 @@ from dataplane.cases import (
     entry,
     packet,
     sum16,
+    with_ttl,
 )
-from dataplane.program_cases import with_ttl
 from dataplane.programs import missing
 from dataplane.wire import (
     GATEWAY,
