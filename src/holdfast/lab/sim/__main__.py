@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from holdfast.lab.sim.node_world import simulate_nodes
+from holdfast.lab.sim.peer_node_world import simulate_peer_node
 from holdfast.lab.sim.peer_sweep import crashes
 from holdfast.lab.sim.peer_world import simulate_peer
 from holdfast.lab.sim.peers import DAEMONS
@@ -63,8 +64,9 @@ def histories(options: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
         if options.walk:
             for place, verdict in crashes(daemon, every=True):
                 yield f"{daemon}, {place}", verdict
+        simulate_one = simulate_peer_node if options.nodes else simulate_peer
         for seed in seeds:
-            yield f"{daemon}, seed {seed}", simulate_peer(daemon, seed)
+            yield f"{daemon}, seed {seed}", simulate_one(daemon, seed)
 
 
 if __name__ == "__main__":

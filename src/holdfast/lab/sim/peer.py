@@ -9,8 +9,21 @@ from random import Random
 from typing import ClassVar, Final, TypeAlias
 
 from holdfast.core.clock import SECOND, Instant
+from holdfast.lab.sim.peer_ppp import Ppp
 from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
-from holdfast.lab.sim.peer_wire import Attr, Heard, Kind, avp, header, message, read, response, u16, u32
+from holdfast.lab.sim.peer_wire import (
+    Attr,
+    Heard,
+    Kind,
+    avp,
+    data_header,
+    header,
+    message,
+    read,
+    response,
+    u16,
+    u32,
+)
 from holdfast.records import Side
 
 SECONDS: TypeAlias = tuple[int, ...]
@@ -37,6 +50,9 @@ class Peer:
     current_nr: ClassVar[bool] = True
     """Whether a retransmission carries the Nr of now, or that of its first send."""
 
+    keeps_lost_calls: ClassVar[bool] = False
+    """Whether a CDN that names no session of its own cannot end a call."""
+
     def __init__(self, side: Side, random: Random, secret: bytes, transmit: Callable[[bytes], None]) -> None:
         self.side = side
         self.tunnels: dict[int, Tunnel] = {}
@@ -47,6 +63,8 @@ class Peer:
         self.on_given_up: Callable[[Tunnel, Sent], None] = lambda tunnel, sent: None
         self.on_expired: Callable[[Tunnel, Call], None] = lambda tunnel, call: None
         self.on_wedged: Callable[[Tunnel, Heard], None] = lambda tunnel, heard: None
+        self.ppp: Callable[[Tunnel, Call, Instant], Ppp] | None = None
+        """Makes the link of a call that is up."""
         self._random, self._secret, self._transmit = random, secret, transmit
 
     # What its operator and its subscribers do.
@@ -105,6 +123,7 @@ class Peer:
         dues = [sent.due for sent in timed]
         dues += [at for at in (tunnel.hello_at, tunnel.ack_at) if at is not None]
         dues += [call.expires for call in tunnel.calls.values() if not call.up]
+        dues += [call.ppp.deadline() for call in tunnel.calls.values() if call.ppp is not None]
         return dues
 
     def timer(self, now: Instant) -> None:
@@ -122,6 +141,9 @@ class Peer:
                 if not call.up and call.expires <= now:
                     self.on_expired(tunnel, call)
                     self.hang_up(tunnel, call, now)
+                elif call.ppp is not None and call.ppp.deadline() <= now:
+                    call.ppp.timer(now)
+                    self._follow(tunnel, call, call.ppp, now)
 
     def _retransmit(self, tunnel: Tunnel, sent: Sent, now: Instant) -> None:
         if sent.sends >= len(self.intervals):
@@ -149,6 +171,30 @@ class Peer:
         tunnel.up = False
         tunnel.calls.clear()
         self.tunnels.pop(tunnel.local, None)
+
+    # PPP.
+
+    def frame(self, tunnel_id: int, session: int, payload: bytes, now: Instant) -> None:
+        """A data message of ours. For a call that is not there it is dropped."""
+        tunnel = self.tunnels.get(tunnel_id) if not self.dead else None
+        call = tunnel.calls.get(session) if tunnel is not None else None
+        if tunnel is not None and call is not None and call.ppp is not None:
+            call.ppp.receive(payload, now)
+            self._follow(tunnel, call, call.ppp, now)
+
+    def _follow(self, tunnel: Tunnel, call: Call, ppp: Ppp, now: Instant) -> None:
+        """A link that has failed ends its call."""
+        if ppp.failed and tunnel.calls.get(call.local) is call:
+            self.hang_up(tunnel, call, now)
+
+    def say(self, tunnel: Tunnel, call: Call, frame: bytes) -> None:
+        """Send a PPP frame."""
+        self._transmit(data_header(tunnel.remote, call.remote) + frame)
+
+    def _connected(self, tunnel: Tunnel, call: Call, now: Instant) -> None:
+        call.up = True
+        if self.ppp is not None and call.ppp is None:
+            call.ppp = self.ppp(tunnel, call, now)
 
     # Receiving.
 
@@ -219,11 +265,11 @@ class Peer:
                 self._on_icrq(tunnel, heard, now)
             case Kind.ICRP if call := tunnel.calls.get(heard.session):
                 call.remote = heard.number(Attr.SESSION_ID)
-                call.up = True
                 avps = u32(Attr.TX_SPEED, 1000), u32(Attr.FRAMING_TYPE, 3)
                 self._send(tunnel, Kind.ICCN, now, *avps, session=call.remote, call=call)
+                self._connected(tunnel, call, now)
             case Kind.ICCN if call := tunnel.calls.get(heard.session):
-                call.up = True
+                self._connected(tunnel, call, now)
             case Kind.CDN:
                 self.end_call(tunnel, heard)
             case Kind.HELLO | Kind.SCCRP | Kind.ICRQ | Kind.ICRP | Kind.ICCN:

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from random import Random
+from struct import unpack_from
+from typing import Final
 
 from holdfast.core.clock import Instant
 from holdfast.lab.sim.machine import Pairing, pairing
 from holdfast.lab.sim.peer import Peer
-from holdfast.lab.sim.peer_tunnel import Call, Tunnel
+from holdfast.lab.sim.peer_tunnel import NUMBERS, Call, Tunnel
 from holdfast.protocol.effects import Address
 from holdfast.records import Side
+
+
+CONTROL: Final = 0x80
+"""The T bit, in the first octet."""
 
 
 class PeerHost:
@@ -21,6 +27,8 @@ class PeerHost:
         self.side, self.address, self.peer = side, address, peer
         self.on_crash: Callable[[], None] = lambda: None
         self._cleared: set[Pairing] = set()
+        self.most_calls = NUMBERS
+        """In one tunnel."""
 
     def start(self, now: Instant) -> None:
         """See `Host`."""
@@ -30,7 +38,11 @@ class PeerHost:
 
     def receive(self, data: bytes, source: Address, now: Instant) -> None:
         """See `Host`."""
-        self.peer.receive(data, now)
+        if data[0] & CONTROL:
+            self.peer.receive(data, now)
+        else:
+            tunnel, session = unpack_from(">HH", data, 2)
+            self.peer.frame(tunnel, session, data[6:], now)
 
     def timer(self, now: Instant) -> None:
         """See `Host`."""
@@ -49,7 +61,9 @@ class PeerHost:
         elif not up:
             return
         elif self.side is Side.LAC and what < 0.7:
-            self.peer.dial(random.choice(up), now)
+            tunnel = random.choice(up)
+            if len(tunnel.calls) < self.most_calls:
+                self.peer.dial(tunnel, now)
         elif what < 0.9:
             self.hang_up(random, now)
         elif what < 0.98:
@@ -77,7 +91,12 @@ class PeerHost:
 
     def held(self) -> set[Pairing]:
         """See `Host`."""
-        return {self._named(t, c) for t in self.peer.established() for c in t.calls.values() if c.up}
+        return {
+            self._named(t, c)
+            for t in self.peer.established()
+            for c in t.calls.values()
+            if c.up and (c.ppp is None or c.ppp.up)
+        }
 
     def recorded(self) -> set[Pairing]:
         """See `Host`."""

@@ -67,7 +67,7 @@ class Life(PeerWorld):
         """Whoever is LAC calls."""
         if self.ours.side is Side.LAC:
             if self.ours.running:
-                self.ours.perform(self.machine.call(self.now))
+                self.machine_host.perform(self.machine.call(self.now))
             return
         peer = self.theirs.peer
         tunnel = next((t for t in peer.tunnels.values() if not t.ended), None)
@@ -80,7 +80,7 @@ class Life(PeerWorld):
     def clear(self) -> None:
         """We end a session."""
         if self.ours.running:
-            self.ours.perform(self.machine.clear(self.now))
+            self.machine_host.perform(self.machine.clear(self.now))
 
     def hang_up(self) -> None:
         """The peer ends a session."""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from holdfast.core.clock import SECOND, Duration, Instant
+from holdfast.lab.sim.peer_ppp import Ppp
 from holdfast.lab.sim.peer_wire import Heard, Kind
 
 NUMBERS: Final = 0x10000
@@ -25,14 +26,18 @@ class Sent:
 
 
 class Call:
-    """A session. `up` once both sides may send; `remote` is 0 until it is known; `asked` is its ICRQ or ICRP."""
+    """A session. `up` once both sides may send; `remote` is 0 until it is known; `asked` is its ICRQ or ICRP.
 
-    __slots__ = ("asked", "expires", "local", "remote", "up")
+    `ppp` is the link in it, None where nobody is to have one.
+    """
+
+    __slots__ = ("asked", "expires", "local", "ppp", "remote", "up")
 
     def __init__(self, local: int, remote: int, expires: Instant) -> None:
         self.local, self.remote, self.expires = local, remote, expires
         self.up = False
         self.asked: Sent | None = None
+        self.ppp: Ppp | None = None
 
 
 class Tunnel:

@@ -115,6 +115,11 @@ def header(tunnel: int, session: int, ns: int, nr: int, body: bytes) -> bytes:
     return pack(">HHHHHH", FLAGS, HEADER_SIZE + len(body), tunnel, session, ns, nr) + body
 
 
+def data_header(tunnel: int, session: int) -> bytes:
+    """What stands before a PPP frame."""
+    return pack(">HHH", 2, tunnel, session)
+
+
 def avp(attr: Attr, value: bytes) -> bytes:
     """An attribute, with the M bit that RFC 2661 wants."""
     m = 0 if attr in OPTIONAL else MANDATORY

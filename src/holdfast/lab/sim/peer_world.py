@@ -6,18 +6,19 @@ A session is forgiven only when the peer lost patience with a message that it co
 """
 
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
-from holdfast.lab.sim.host import Host, MachineHost
+from holdfast.lab.sim.host import Disk, Host, MachineHost
 from holdfast.lab.sim.machine import Machine
-from holdfast.lab.sim.peer_host import PeerHost
+from holdfast.lab.sim.peer_host import CONTROL, PeerHost
 from holdfast.lab.sim.peer_machine import SilentMachine
 from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
 from holdfast.lab.sim.peer_wire import Heard, Kind, read
 from holdfast.lab.sim.peers import DAEMONS, ROLES
 from holdfast.lab.sim.world import ADDRESSES, HARSH, OPPOSITE, Verdict, Weather, World
 from holdfast.protocol.effects import Address
+from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.resync import PATIENCE, RETRANSMISSION_CAP
 from holdfast.records import Side
 
@@ -44,8 +45,17 @@ So may be what it says in the first seconds after it, and whatever we still miss
 """
 
 
+class Ours(Host, Protocol):
+    """Our side."""
+
+    disk: Disk
+    effects: int
+
+
 class PeerWorld(World):
     """One history. `weather` may be given instead of drawn."""
+
+    peace: Duration = PEACE
 
     def __init__(self, daemon: str, seed: int, weather: Weather | None = None, side: Side | None = None):
         self._daemon, self._given, self._side = daemon, weather, side
@@ -80,37 +90,50 @@ class PeerWorld(World):
             peer.on_expired, peer.on_wedged = self._expired, self._wedged
             self.theirs = PeerHost(side, address, peer)
             return self.theirs
-        self.ours = MachineHost(
+        self.ours = self._our_host(side, address, to, chance)
+        return self.ours
+
+    def _our_host(self, side: Side, address: Address, to: Address, chance: Random) -> Ours:
+        self.machine_host = MachineHost(
             side,
             address,
             lambda: self._machine(side, address, to, chance),
             lambda data, to: self._transmit(data, address, to),
             self._commit_later,
         )
-        return self.ours
+        return self.machine_host
 
     def _machine(self, side: Side, address: Address, peer: Address, random: Random) -> Machine:
-        self.epoch += 1
-        self._started, self._started_before = self.now, self._started
+        self._begin_life()
         self.machine = SilentMachine(side, address, peer, self.secret, random)
         if self._died is not None:
-            if self.now - self._died > LAST_REPEAT:
-                self._unseen_until = self.now + RETRANSMISSION_CAP
             self.machine.away = self.now - self._died + random.randrange(SECOND)
         return self.machine
+
+    def _begin_life(self) -> None:
+        self.epoch += 1
+        self._started, self._started_before = self.now, self._started
+        if self._died is not None and self.now - self._died > LAST_REPEAT:
+            self._unseen_until = self.now + RETRANSMISSION_CAP
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Our control protocol, while we run."""
+        return self.machine.endpoint
 
     # The network, overheard.
 
     def _transmit(self, data: bytes, source: Address, to: Address) -> None:
-        heard = read(data)
+        heard = read(data) if data[0] & CONTROL else None
         to_us = to[0] == ADDRESSES[self.ours.side][0]
-        if not to_us and heard.kind != Kind.ZLB:
+        if heard is not None and not to_us and heard.kind != Kind.ZLB:
             self._said.add((heard.tunnel, heard.ns))
         calm = self.peaceful or self.now < self.begun + BEGINNING
         weather, random = self.weather, self.random
         if not calm and random.random() < weather.loss:
-            self._lost += not to_us
-            self._missed[heard.tunnel] = self.epoch
+            if heard is not None:
+                self._lost += not to_us
+                self._missed[heard.tunnel] = self.epoch
             return
         for _ in range(2 if not calm and random.random() < weather.duplicate else 1):
             delay = MILLISECOND + (0 if calm else random.randrange(weather.delay))
@@ -118,11 +141,11 @@ class PeerWorld(World):
                 delay += random.randrange(10 * SECOND)
             self.at(self.now + delay, lambda: self._arrive(data, heard, source, to_us))
 
-    def _arrive(self, data: bytes, heard: Heard, source: Address, to_us: bool) -> None:
+    def _arrive(self, data: bytes, heard: Heard | None, source: Address, to_us: bool) -> None:
         if not to_us:
             self.theirs.receive(data, source, self.now)
         elif self.ours.running:
-            if heard.kind != Kind.ZLB:
+            if heard is not None and heard.kind != Kind.ZLB:
                 key = heard.tunnel, heard.ns, data[12:]
                 self._came[key] = self.epoch, self._lost
                 self._first.setdefault(key, self.epoch)
@@ -145,7 +168,7 @@ class PeerWorld(World):
             self._note(f"{sent.kind.name} {sent.ns} was acknowledged and never came")
         if life != self.epoch or not self.ours.running:
             return
-        local = {(t.local_id, t.peer_id): t for t in self.machine.endpoint.ctx.established()}
+        local = {(t.local_id, t.peer_id): t for t in self.endpoint.ctx.established()}
         ours = local.get((tunnel.remote, tunnel.local))
         if ours is None:
             return
@@ -160,7 +183,7 @@ class PeerWorld(World):
 
     def _given_up(self, tunnel: Tunnel, sent: Sent) -> None:
         life, lost = self._arrival(tunnel, sent)
-        ours = self.machine.endpoint.tunnels.get(tunnel.remote) if self.ours.running else None
+        ours = self.endpoint.tunnels.get(tunnel.remote) if self.ours.running else None
         heard = life == self.epoch and ours is not None
         if heard and ours is not None and ours.resync is not None and self._daemon == "go-l2tp":
             heard = False  # 7 s are not enough to find out whether it misses an acknowledgement of before
@@ -176,7 +199,7 @@ class PeerWorld(World):
         if call.asked is None or tunnel.wedged or self.weather.loss > HARSH or self.weather.crowded:
             return
         key = self._key(tunnel, call.asked)
-        gone = not self.ours.running or tunnel.remote not in self.machine.endpoint.tunnels
+        gone = not self.ours.running or tunnel.remote not in self.endpoint.tunnels
         if not gone and self._first.get(key) == self.epoch and call.expires - CALL_SETUP > self._started:
             self._note(f"{call.asked.kind.name} came and was never answered")
 
@@ -197,7 +220,7 @@ class PeerWorld(World):
         """Go on at other numbers in every tunnel, on both sides, where nothing is under way."""
         if not self.ours.running:
             return
-        ctx = self.machine.endpoint.ctx
+        ctx = self.endpoint.ctx
         for tunnel in ctx.established():
             theirs_of_it = self.theirs.peer.tunnels.get(tunnel.peer_id)
             if theirs_of_it is None or not tunnel.channel.idle or tunnel.resync is not None:
@@ -224,7 +247,7 @@ class PeerWorld(World):
     def run(self) -> Verdict:
         """A history that the seed draws."""
         random, begin = self.random, self.begun
-        self.ours.start(begin)
+        self._restart(self.ours)
         at = begin
         while (at := at + 1 + random.randrange(2 * self.weather.pace)) < begin + TROUBLE:
             if not begin + 2 * SECOND < at < begin + BEGINNING:
@@ -238,14 +261,15 @@ class PeerWorld(World):
         self.until(begin + TROUBLE)
         self.peaceful = True
         self.ours.effects_until_crash = None
-        self.until(self.now + PEACE)
-        while self.now < begin + TROUBLE + PEACE + HELLO_TAKES and not self._quiet():
+        self.until(self.now + self.peace)
+        end = self.now + HELLO_TAKES
+        while self.now < end and not self._quiet():
             self.until(self.now + MILLISECOND)
         return self.verdict()
 
     def _quiet(self) -> bool:
         """Whether no HELLO happens to be under way."""
-        return all(tunnel.channel.idle for tunnel in self.machine.endpoint.ctx.established())
+        return all(tunnel.channel.idle for tunnel in self.endpoint.ctx.established())
 
     def verdict(self) -> Verdict:
         """See `World`."""

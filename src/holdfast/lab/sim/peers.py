@@ -112,12 +112,14 @@ class AccelPpp(Peer):
 class L2tpns(Peer):
     """Sends no ZLB while messages of its own are unacknowledged: their retransmissions carry the acknowledgement.
 
-    It knows the call that a CDN ends by the header alone.
+    It knows the call that a CDN ends by the header alone. Of a call that was set up when our process ended we know our
+    own id alone, so that it is left with that call until its own echoes find nobody.
     """
 
     name = "l2tpns"
     intervals: ClassVar[SECONDS] = (1, 2, 4, 8, 16, 32)
     retransmits = "all"
+    keeps_lost_calls = True
 
     def arrive(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
         """Any other number than the very next is answered and dropped, its Nr not looked at."""
