@@ -69,7 +69,7 @@ def _lines(process: Process, disk: Disk) -> Iterator[str]:
             peer_session=line.session.peer_id,
             peer=line.tunnel.peer_address,
             address=record.ppp.local_ip if lac else record.ppp.peer_ip,
-            mtu=record.ppp.peer_lcp.mru,
+            mtu=min(record.ppp.peer_lcp.mru, node.config.ppp.mru),
             local=(node.config.listen.address, node.config.listen.port),
             echo=True,
             magic=record.ppp.local_lcp.magic,

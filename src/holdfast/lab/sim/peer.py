@@ -107,6 +107,10 @@ class Peer:
         avps = avp(Attr.RESULT_CODE, result), u16(Attr.TUNNEL_ID, tunnel.local)
         self._send(tunnel, Kind.STOPCCN, now, *avps)
 
+    def notices(self, tunnel: Tunnel) -> bool:
+        """Whether it would ever find out that nobody is at the other end."""
+        return True
+
     def established(self) -> list[Tunnel]:
         """The tunnels that are up."""
         return [t for t in self.tunnels.values() if t.up]

@@ -71,6 +71,12 @@ class PeerHost:
         elif what > 0.99:
             self.stop(random, now)
 
+    def dial(self, random: Random, now: Instant) -> None:
+        """As LAC: call, in some tunnel that has room."""
+        room = [t for t in self.peer.established() if len(t.calls) < self.most_calls]
+        if self.side is Side.LAC and room:
+            self.peer.dial(random.choice(room), now)
+
     def hang_up(self, random: Random, now: Instant) -> None:
         """End some call that is up, in some tunnel."""
         calls = [(t, c) for t in self.peer.established() for c in t.calls.values() if c.up]

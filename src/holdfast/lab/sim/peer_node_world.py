@@ -157,8 +157,11 @@ class PeerNodeWorld(PeerWorld):
         super()._restart(host)
 
     def _stir(self) -> None:
-        if self.random.random() < self._restless:
+        what = self.random.random()
+        if what < self._restless:
             super()._stir()
+        elif what > 1 - self._restless:
+            self.theirs.dial(self.random, self.now)
 
     def _plan_crash(self) -> None:
         if self.ours.running:
@@ -180,8 +183,10 @@ class PeerNodeWorld(PeerWorld):
         here = (
             {(t.local_id, t.peer_id) for t in self.endpoint.ctx.established()} if self.ours.running else set()
         )
-        there = {(t.remote, t.local) for t in self.theirs.peer.established()}
-        if here != there:
+        peer = self.theirs.peer
+        there = {(t.remote, t.local) for t in peer.established()}
+        lost = {(t.remote, t.local) for t in peer.established() if not peer.notices(t)}
+        if here - there or there - here - lost:
             found.append(f"tunnels only here {sorted(here - there)}, only at the peer {sorted(there - here)}")
         return found
 

@@ -156,9 +156,8 @@ class Ppp:
 
     def _negotiate(self, protocol: int, code: int, number: int, body: bytes, now: Instant) -> None:
         if code == REQUEST:
-            if protocol == LCP and LCP in self._theirs and self._identified:
-                self._fails_at = now + SET_UP
-                self._begin(now)  # the other end negotiates anew
+            if self._open(protocol):
+                self._anew(protocol, now)
             self._answer(protocol, number, body)
         elif number != self._requests.get(protocol):
             return
@@ -166,6 +165,17 @@ class Ppp:
             self._mine.add(protocol)
         elif code == NAK and protocol == IPCP:
             self._address = _options(body).get(ADDRESS, self._address)
+            self._request(IPCP, now)
+
+    def _anew(self, protocol: int, now: Instant) -> None:
+        """A request for what is open: the other end negotiates once more, and so do we (RFC 1661 4.1)."""
+        self._fails_at = now + SET_UP
+        if protocol == LCP:
+            self._begin(now)
+        else:
+            self.up = False
+            self._mine.discard(IPCP)
+            self._theirs.discard(IPCP)
             self._request(IPCP, now)
 
     def _answer(self, protocol: int, number: int, body: bytes) -> None:

@@ -139,6 +139,7 @@ class PeerWorld(World):
             delay = MILLISECOND + (0 if calm else random.randrange(weather.delay))
             if not calm and random.random() < weather.straggle:
                 delay += random.randrange(10 * SECOND)
+                self._lost += not to_us and heard is not None  # for the time
             self.at(self.now + delay, lambda: self._arrive(data, heard, source, to_us))
 
     def _arrive(self, data: bytes, heard: Heard | None, source: Address, to_us: bool) -> None:

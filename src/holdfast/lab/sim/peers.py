@@ -149,7 +149,10 @@ class L2tpns(Peer):
 
 
 class GoL2tp(Peer):
-    """kl2tpd: impatient, acknowledges late, stops receiving for good at a message that is ahead."""
+    """kl2tpd: impatient, acknowledges late, stops receiving for good at a message that is ahead.
+
+    It says no HELLO by default, so that a tunnel without calls outlives its other end.
+    """
 
     name = "go-l2tp"
     intervals: ClassVar[SECONDS] = (1, 2, 4)
@@ -174,6 +177,10 @@ class GoL2tp(Peer):
             tunnel.wedged = True
         elif ahead == 0 and not tunnel.wedged:
             self.execute(tunnel, heard, now)
+
+    def notices(self, tunnel: Tunnel) -> bool:
+        """See the class."""
+        return bool(tunnel.calls)
 
     def acknowledge(self, tunnel: Tunnel, now: Instant) -> None:
         """At most 100 ms late, one for all."""
