@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from holdfast.lab.sim.node_world import simulate_nodes
+from holdfast.lab.sim.peer_node_sweep import node_crashes
 from holdfast.lab.sim.peer_node_world import simulate_peer_node
 from holdfast.lab.sim.peer_sweep import crashes
 from holdfast.lab.sim.peer_world import simulate_peer
@@ -62,7 +63,8 @@ def histories(options: argparse.Namespace) -> Iterator[tuple[str, Verdict]]:
         return
     for daemon in options.peers or DAEMONS:
         if options.walk:
-            for place, verdict in crashes(daemon, every=True):
+            walk = node_crashes(daemon) if options.nodes else crashes(daemon, every=True)
+            for place, verdict in walk:
                 yield f"{daemon}, {place}", verdict
         simulate_one = simulate_peer_node if options.nodes else simulate_peer
         for seed in seeds:

@@ -68,6 +68,11 @@ class VirtualJournal:
         waited_for = any(done is not None for _, done in self._waiting)
         return not (waited_for or self._owed or self._failing)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way to the disk, waited for or not."""
+        return not self._waiting and not self._busy
+
     def _commit(self) -> None:
         if self._busy or self._failing or not self._waiting:
             return

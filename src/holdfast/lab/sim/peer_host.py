@@ -12,7 +12,6 @@ from holdfast.lab.sim.peer_tunnel import NUMBERS, Call, Tunnel
 from holdfast.protocol.effects import Address
 from holdfast.records import Side
 
-
 CONTROL: Final = 0x80
 """The T bit, in the first octet."""
 

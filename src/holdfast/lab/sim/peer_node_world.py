@@ -17,7 +17,7 @@ from holdfast.lab.sim.peer_ppp import ECHO_FAILURES, ECHO_INTERVAL, Ppp
 from holdfast.lab.sim.peer_tunnel import Call, Tunnel
 from holdfast.lab.sim.peer_world import Ours, PeerWorld
 from holdfast.lab.sim.peers import DAEMONS
-from holdfast.lab.sim.world import ADDRESSES, Verdict
+from holdfast.lab.sim.world import ADDRESSES, OPPOSITE, Verdict
 from holdfast.protocol.effects import Address
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.records import Side
@@ -31,8 +31,6 @@ PASSWORD: Final = "secret of the subscriber"
 
 QUIESCENCE: Duration = 170 * SECOND
 """The last restart, a HELLO after a minute of silence, the longest patience of any side, and a set-up after that."""
-
-OUR_ADDRESS: Final = {Side.LAC: "192.0.2.2", Side.LNS: "192.0.2.1"}
 
 CONFIG: Final = """
 [node]
@@ -62,7 +60,7 @@ secret = "{PASSWORD}"
 
 def config(side: Side, secret: bytes, tunnels: int, echo_s: int) -> Config:
     """Ours in front of such a peer."""
-    role, other = side.name.lower(), OUR_ADDRESS[Side.LNS if side is Side.LAC else Side.LAC]
+    role = side.name.lower()
     more = f'secret = "{secret.decode()}"\n' if secret else ""
     if side is Side.LAC:
         more += f"connect = true\ntunnels = {tunnels}\n" + "".join(
@@ -73,8 +71,8 @@ def config(side: Side, secret: bytes, tunnels: int, echo_s: int) -> Config:
         more += POOL
     text = CONFIG.format(
         role=role,
-        own=OUR_ADDRESS[side],
-        peer=other,
+        own=ADDRESSES[side][0],
+        peer=ADDRESSES[OPPOSITE[side]][0],
         echo=echo_s,
         ppp=LNS_PPP if side is Side.LNS else "",
         more=more,
@@ -151,6 +149,11 @@ class PeerNodeWorld(PeerWorld):
         """See `PeerWorld`."""
         assert self.node.process is not None
         return self.node.process.node.endpoint
+
+    def renumber(self, ours: int, theirs: int) -> None:
+        """See `PeerWorld`: not while numbers of before are on their way to the disk."""
+        if self.node.process is not None and self.node.process.journal.idle:
+            super().renumber(ours, theirs)
 
     def _restart(self, host: Host) -> None:
         self._begin_life()

@@ -28,6 +28,13 @@ PROTOCOL_REJECT: Final = 8
 ECHO: Final = 9
 ECHOED: Final = 10
 
+CHALLENGE: Final = 1
+RESPONSE: Final = 2
+SUCCESS: Final = 3
+
+IDENTIFYING: Final = 0
+"""The stage between LCP and IPCP."""
+
 AUTH: Final = 3
 MAGIC: Final = 5
 ADDRESS: Final = 3
@@ -64,7 +71,6 @@ class Ppp:
         self._fails_at = now + SET_UP
         self._echo_at: Instant = 0
         self._unanswered = 0
-        self._again_at: Instant | None = None
         self._begin(now)
 
     def _begin(self, now: Instant) -> None:
@@ -74,17 +80,16 @@ class Ppp:
         self._theirs: set[int] = set()
         self._asked_for = 0
         self._identified = False
-        self._stage: tuple[bool, ...] = ()
+        self._response: tuple[int, bytes] | None = None
         self._requests: dict[int, int] = {}
-        self._request(LCP, now)
+        self._stage = LCP
+        self._say_again(now)
 
     # Time.
 
     def deadline(self) -> Instant:
         """When `timer` wants to be called."""
-        if self.up:
-            return self._echo_at
-        return self._fails_at if self._again_at is None else min(self._again_at, self._fails_at)
+        return self._echo_at if self.up else min(self._again_at, self._fails_at)
 
     def timer(self, now: Instant) -> None:
         """Ask again, ask for an echo, give up."""
@@ -97,23 +102,37 @@ class Ppp:
                 self._say(LCP, ECHO, self._magic)
         elif now >= self._fails_at:
             self.failed = "not set up in time"
-        elif self._again_at is not None and now >= self._again_at:
-            self._ask(now)
+        elif now >= self._again_at:
+            self._say_again(now)
 
-    def _ask(self, now: Instant) -> None:
-        if LCP not in self._mine:
-            self._request(LCP, now)
-        elif LCP in self._theirs and not self._identified and self._asked_for == PAP:
-            self._again_at = now + RETRY
+    def _say_again(self, now: Instant) -> None:
+        """What the present stage calls for; an agreement of one side alone is asked for anew (RFC 1661 4.1, Ack-Rcvd)."""
+        self._again_at = now + RETRY
+        if self._stage in (LCP, IPCP):
+            self._mine.discard(self._stage)
+            self._request(self._stage)
+        elif self._asked_for == PAP:
             texts = bytes((len(self._user),)) + self._user + bytes((len(self._secret),)) + self._secret
             self._say(PAP, REQUEST, texts)
-        elif self._open(LCP) and self._identified and IPCP not in self._mine:
-            self._request(IPCP, now)
-        else:
-            self._again_at = None
+        elif self._response is not None:
+            number, body = self._response
+            self._say(CHAP, RESPONSE, body, number)
 
-    def _request(self, protocol: int, now: Instant) -> None:
-        self._again_at = now + RETRY
+    def _advance(self, now: Instant) -> None:
+        """Go on to the next stage once this one is complete."""
+        if self._stage == LCP and self._open(LCP):
+            self._identified = not self._asked_for and not self._gives
+            self._stage = IDENTIFYING
+            self._say_again(now)
+        if self._stage == IDENTIFYING and self._identified:
+            self._stage = IPCP
+            self._say_again(now)
+        if self._stage == IPCP and self._open(IPCP) and not self.up:
+            self.up = True
+            self._unanswered = 0
+            self._echo_at = now + ECHO_INTERVAL
+
+    def _request(self, protocol: int) -> None:
         if protocol == IPCP:
             options = _option(ADDRESS, self._address)
         else:
@@ -165,7 +184,7 @@ class Ppp:
             self._mine.add(protocol)
         elif code == NAK and protocol == IPCP:
             self._address = _options(body).get(ADDRESS, self._address)
-            self._request(IPCP, now)
+            self._request(IPCP)
 
     def _anew(self, protocol: int, now: Instant) -> None:
         """A request for what is open: the other end negotiates once more, and so do we (RFC 1661 4.1)."""
@@ -174,9 +193,8 @@ class Ppp:
             self._begin(now)
         else:
             self.up = False
-            self._mine.discard(IPCP)
             self._theirs.discard(IPCP)
-            self._request(IPCP, now)
+            self._say_again(now)
 
     def _answer(self, protocol: int, number: int, body: bytes) -> None:
         options = _options(body)
@@ -204,31 +222,15 @@ class Ppp:
             self.failed = "not authenticated"
 
     def _on_chap(self, code: int, number: int, body: bytes, now: Instant) -> None:
-        if code == 1:
+        if code == CHALLENGE:
             challenge = body[1 : 1 + body[0]]
             value = md5(bytes((number,)) + self._secret + challenge, usedforsecurity=False).digest()
-            self._say(CHAP, 2, bytes((16,)) + value + self._user, number)
-        elif code == 3:
+            self._response = number, bytes((16,)) + value + self._user
+            self._say(CHAP, RESPONSE, self._response[1], number)
+        elif code == SUCCESS:
             self._identified = True
         else:
             self.failed = "not authenticated"
-
-    def _advance(self, now: Instant) -> None:
-        """Go on with what comes next, and notice the end of the set-up."""
-        if self._open(LCP) and not self._asked_for and not self._gives:
-            self._identified = True
-        if not self.up and self._open(LCP) and self._identified and self._open(IPCP):
-            self.up = True
-            self._again_at = None
-            self._echo_at = now + ECHO_INTERVAL
-        elif not self.up and (self._again_at is None or self._open(LCP)):
-            self._ask_next(now)
-
-    def _ask_next(self, now: Instant) -> None:
-        stage = (LCP in self._mine, LCP in self._theirs, self._identified, IPCP in self._mine)
-        if stage != self._stage:
-            self._stage = stage
-            self._ask(now)
 
     # Sending.
 

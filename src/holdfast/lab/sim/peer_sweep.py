@@ -38,18 +38,48 @@ PLACES: Final = ((0, 0), (65_530, 32_765), (32_765, 65_530))
 """Where our numbers and the peer's go on after the first calls; 0: as they are."""
 
 
-class Life(PeerWorld):
+class Acting(PeerWorld):
+    """A calm world in which the peer does something during our outage."""
+
+    def __init__(self, daemon: str, side: Side, away: Duration, act: Act) -> None:
+        super().__init__(daemon, SEED, CALM, side)
+        self._away, self._act = away, act
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self.secret = b"shared secret"
+        self.peaceful = True  # a crash is all that is to differ from one run to the next
+
+    def act(self) -> None:
+        """What the peer does while we are away."""
+        peer = self.theirs.peer
+        for tunnel in peer.established():
+            if self._act in (Act.HELLO, Act.CALL):
+                peer.hello(tunnel, self.now)
+        if self._act is Act.CDN or (self._act is Act.CALL and self.ours.side is Side.LAC):
+            self.hang_up()
+        elif self._act is Act.CALL:
+            self.theirs.dial(self.random, self.now)
+        elif self._act is Act.STOPCCN:
+            self.theirs.stop(self.random, self.now)
+
+    def _crashed(self, host: Host, other: Host) -> None:
+        super()._crashed(host, other)
+        self.at(self.now + self._away // 2, self.act)
+
+    def _downtime(self) -> Duration:
+        return self._away
+
+
+class Life(Acting):
     """The canonical life in front of a daemon."""
 
     def __init__(self, daemon: str, side: Side, away: Duration, act: Act, numbers: tuple[int, int]) -> None:
-        super().__init__(daemon, SEED, CALM, side)
-        self.secret = b"shared secret"
-        self._away, self._act, self._numbers = away, act, numbers
-        self._placed = 0
+        super().__init__(daemon, side, away, act)
+        self._numbers = numbers
 
     def begin(self) -> None:
         """Start, and plan the life."""
-        self.peaceful = True  # a crash is all that is to differ from one run to the next
         self.ours.start(self.now)
         second = SECOND
         for at in (0, 1, 1, 1, 2, 2, 2, 9, 9):
@@ -86,26 +116,6 @@ class Life(PeerWorld):
         """The peer ends a session."""
         self.theirs.hang_up(self.random, self.now)
 
-    def act(self) -> None:
-        """What the peer does while we are away."""
-        peer = self.theirs.peer
-        for tunnel in peer.established():
-            if self._act in (Act.HELLO, Act.CALL):
-                peer.hello(tunnel, self.now)
-        if self._act is Act.CDN or (self._act is Act.CALL and self.ours.side is Side.LAC):
-            self.hang_up()
-        elif self._act is Act.CALL:
-            self.dial()
-        elif self._act is Act.STOPCCN:
-            self.theirs.stop(self.random, self.now)
-
-    def _crashed(self, host: Host, other: Host) -> None:
-        super()._crashed(host, other)
-        self.at(self.now + self._away // 2, self.act)
-
-    def _downtime(self) -> Duration:
-        return self._away
-
     def judge(self) -> Verdict:
         """Let it end, call once more, and say whether everything is as it must be."""
         self.until(self.begun + LIFE)
@@ -134,18 +144,23 @@ def crash(daemon: str, side: Side, at: int, away: Duration, act: Act, numbers: t
     return life.judge()
 
 
+def aways(daemon: str) -> Sequence[Duration]:
+    """Outages that a daemon has the patience for."""
+    return DOWNTIMES[:3] if daemon == "go-l2tp" else DOWNTIMES
+
+
 def crashes(daemon: str, every: bool = False) -> Iterator[tuple[str, Verdict]]:
     """Crash at each boundary, in each role: once with outage, act and numbers in turn, or with `every` combination."""
-    aways: Sequence[Duration] = DOWNTIMES[:3] if daemon == "go-l2tp" else DOWNTIMES
+    outages = aways(daemon)
     acts = list(Act)
     for side in ROLES[daemon]:
         places = [n for n in PLACES if daemon != "xl2tpd" or n[1] < 65_000]
         for numbers in places:
             for at in range(boundaries(daemon, side, numbers)):
                 if every:
-                    combinations = [(away, act) for away in aways for act in acts]
+                    combinations = [(away, act) for away in outages for act in acts]
                 else:
-                    combinations = [(aways[at % len(aways)], acts[at % len(acts)])]
+                    combinations = [(outages[at % len(outages)], acts[at % len(acts)])]
                 for away, act in combinations:
                     verdict = crash(daemon, side, at, away, act, numbers)
                     yield place(side, at, away, act, numbers), verdict

@@ -260,6 +260,10 @@ class PeerWorld(World):
         for _ in range(self.weather.crashes):
             self.at(begin + BEGINNING + random.randrange(TROUBLE - BEGINNING), self._plan_crash)
         self.until(begin + TROUBLE)
+        return self.rest()
+
+    def rest(self) -> Verdict:
+        """No more trouble: whatever is under way comes to its end."""
         self.peaceful = True
         self.ours.effects_until_crash = None
         self.until(self.now + self.peace)
