@@ -33,8 +33,8 @@ class NodeLife(Acting, PeerNodeWorld):
             for at in (1, 1, 2, 5):
                 self.at(self.begun + at * second, lambda: self.theirs.dial(self.random, self.now))
         self.at(self.begun + 4 * second, self.clear)
-        self.at(self.begun + 5 * second, lambda: self.theirs.hang_up(self.random, self.now))
-        self.at(self.begun + 7 * second, lambda: self.theirs.hang_up(self.random, self.now))
+        self.at(self.begun + 5 * second, self.hang_up)
+        self.at(self.begun + 7 * second, self.hang_up)
         self.at(self.begun + 8 * second, self.clear)
 
     def clear(self) -> None:

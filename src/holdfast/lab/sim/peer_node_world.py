@@ -1,7 +1,8 @@
 """A whole node of ours in front of one of other people's daemons: PPP, subscribers, addresses and journal included.
 
-To what `peer_world` demands this adds that no session, and no tunnel, is alive on one side only once everything has
-come to rest and one more echo interval has passed; and that our node is at rest then in every respect.
+To what `peer_world` demands this adds that no session is alive on one side only once its tunnel has come to rest and
+one more echo interval has passed; and that in the end, when HELLOs have shown which tunnels are dead, both sides have
+the same tunnels and sessions, and our node is at rest in every respect.
 """
 
 from random import Random
@@ -29,7 +30,7 @@ MOST_CALLS: Final = 5
 USER: Final = "subscriber"
 PASSWORD: Final = "secret of the subscriber"
 
-QUIESCENCE: Duration = 170 * SECOND
+NODE_PEACE: Duration = 190 * SECOND
 """The last restart, a HELLO after a minute of silence, the longest patience of any side, and a set-up after that."""
 
 CONFIG: Final = """
@@ -107,9 +108,10 @@ class PeerNodeWorld(PeerWorld):
         super()._prepare()
         self._restless = self.random.choice((0.05, 0.2))
         self._links = 0
-        daemon = DAEMONS[self._daemon]
-        echoes = ECHO_FAILURES if daemon.keeps_lost_calls else 1
-        self.peace = QUIESCENCE + echoes * ECHO_INTERVAL
+        self._judged = False
+        echoes = ECHO_FAILURES + 1 if DAEMONS[self._daemon].keeps_lost_calls else 1
+        self._enough = echoes * ECHO_INTERVAL + SECOND
+        self.peace = NODE_PEACE + self._enough
 
     def _our_host(self, side: Side, address: Address, to: Address, chance: Random) -> Ours:
         self.node = BareHost(
@@ -170,28 +172,76 @@ class PeerNodeWorld(PeerWorld):
         if self.ours.running:
             self.ours.effects_until_crash = self.random.randrange(40)
 
+    def rest(self) -> Verdict:
+        """See `PeerWorld`."""
+        self.peaceful = True
+        self.ours.effects_until_crash = None
+        end = self.now + self.peace
+        since: Instant | None = None
+        while self.now < end and not self._judged:
+            self.until(self.now + SECOND)
+            if not (self._set_up() and (since is not None or self._idle())):
+                since = None
+            elif since is None:
+                since = self.now
+            elif self.now - since >= self._enough:
+                self._judged = True
+                both = self._tunnels_here() & self._tunnels_there()
+                self.found += self._half_sessions({tunnel for pair in both for tunnel in pair})
+        self.until(end)
+        return self.last_words()
+
+    def _set_up(self) -> bool:
+        """Whether in the tunnels that both sides have every session is proved and open."""
+        process = self.node.process
+        if process is None or process.node.proofs.waiting:
+            return False
+        peer = self.theirs.peer.tunnels
+        return all(
+            all(call.up and call.ppp is not None and call.ppp.up for call in peer[there].calls.values())
+            and all(line.link.opened for line in process.node.lines.values() if line.tunnel_id == here)
+            for here, there in self._tunnels_here() & self._tunnels_there()
+        )
+
+    def _idle(self) -> bool:
+        """Whether nothing is under way in these tunnels; a HELLO may come between later."""
+        ours, theirs = self.endpoint.tunnels, self.theirs.peer.tunnels
+        return all(
+            ours[here].resync is None and ours[here].channel.idle and not theirs[there].sent
+            for here, there in self._tunnels_here() & self._tunnels_there()
+        )
+
+    def _tunnels_here(self) -> set[tuple[int, int]]:
+        tunnels = self.endpoint.ctx.established() if self.ours.running else []
+        return {(t.local_id, t.peer_id) for t in tunnels}
+
+    def _tunnels_there(self) -> set[tuple[int, int]]:
+        return {(t.remote, t.local) for t in self.theirs.peer.established()}
+
     def verdict(self) -> Verdict:
         """See `World`."""
-        self.found += self._halves()
+        if not self._judged:
+            self._note("it never came to rest")
+        self.found += self._half_sessions() + self._half_tunnels()
         return super().verdict()
 
-    def _halves(self) -> list[str]:
-        """What is alive on one side only."""
-        found = []
-        ours, theirs = self.ours.held(), self.theirs.held()
-        if ours != theirs:
-            found.append(
-                f"sessions only here {sorted(ours - theirs)}, only at the peer {sorted(theirs - ours)}"
-            )
-        here = (
-            {(t.local_id, t.peer_id) for t in self.endpoint.ctx.established()} if self.ours.running else set()
+    def _half_sessions(self, of: set[int] | None = None) -> list[str]:
+        """Sessions that are alive on one side only, in the tunnels with these ids or anywhere."""
+        ours, theirs = (
+            {p for p in held if of is None or {p.lac_tunnel, p.lns_tunnel} <= of}
+            for held in (self.ours.held(), self.theirs.held())
         )
-        peer = self.theirs.peer
-        there = {(t.remote, t.local) for t in peer.established()}
+        if ours == theirs:
+            return []
+        return [f"sessions only here {sorted(ours - theirs)}, only at the peer {sorted(theirs - ours)}"]
+
+    def _half_tunnels(self) -> list[str]:
+        """Tunnels that are alive on one side only, but for those of which a peer cannot notice it."""
+        here, there, peer = self._tunnels_here(), self._tunnels_there(), self.theirs.peer
         lost = {(t.remote, t.local) for t in peer.established() if not peer.notices(t)}
         if here - there or there - here - lost:
-            found.append(f"tunnels only here {sorted(here - there)}, only at the peer {sorted(there - here)}")
-        return found
+            return [f"tunnels only here {sorted(here - there)}, only at the peer {sorted(there - here)}"]
+        return []
 
 
 def simulate_peer_node(daemon: str, seed: int) -> Verdict:

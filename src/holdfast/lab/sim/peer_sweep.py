@@ -63,6 +63,10 @@ class Acting(PeerWorld):
         elif self._act is Act.STOPCCN:
             self.theirs.stop(self.random, self.now)
 
+    def hang_up(self) -> None:
+        """The peer ends a session."""
+        self.theirs.hang_up(self.random, self.now)
+
     def _crashed(self, host: Host, other: Host) -> None:
         super()._crashed(host, other)
         self.at(self.now + self._away // 2, self.act)
@@ -111,10 +115,6 @@ class Life(Acting):
         """We end a session."""
         if self.ours.running:
             self.machine_host.perform(self.machine.clear(self.now))
-
-    def hang_up(self) -> None:
-        """The peer ends a session."""
-        self.theirs.hang_up(self.random, self.now)
 
     def judge(self) -> Verdict:
         """Let it end, call once more, and say whether everything is as it must be."""

@@ -267,6 +267,10 @@ class PeerWorld(World):
         self.peaceful = True
         self.ours.effects_until_crash = None
         self.until(self.now + self.peace)
+        return self.last_words()
+
+    def last_words(self) -> Verdict:
+        """Let a HELLO that happens to be under way be answered, and judge."""
         end = self.now + HELLO_TAKES
         while self.now < end and not self._quiet():
             self.until(self.now + MILLISECOND)
