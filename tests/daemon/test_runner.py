@@ -171,6 +171,21 @@ def test_effects_are_carried_out_in_order(bench: Bench) -> None:
     assert bench.node.heard == [("release", "p", "x")]
 
 
+def test_what_is_sent_can_be_shown_in_its_order_also_after_a_commit(bench: Bench) -> None:
+    shown: list[tuple[Lane, bytes, Address]] = []
+    bench.runner.show_sends(lambda lane, data, to: shown.append((lane, data, to)))
+    bench.do(bench.send(1, b"a"), Persist(2, (FORGET,)), bench.send(2, b"c"), bench.send(1, b"b"))
+    bench.finish(0)
+    assert shown == [
+        (1, b"a", bench.peer.address),
+        (1, b"b", bench.peer.address),
+        (2, b"c", bench.peer.address),
+    ]
+    bench.runner.show_sends(None)
+    bench.do(bench.send(1, b"d"))
+    assert len(shown) == 3
+
+
 def test_a_write_holds_back_its_own_lane_and_no_other(bench: Bench) -> None:
     bench.do(Persist(1, (FORGET,)), bench.send(1, b"held"), bench.send(2, b"free"))
     assert bench.sent() == [b"free"]

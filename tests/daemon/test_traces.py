@@ -23,7 +23,7 @@ from dataplane.cases import (
     packet,
 )
 from dataplane.planes import NullBench
-from holdfast.daemon.effects import Address
+from holdfast.daemon.effects import Address, Log
 from holdfast.daemon.traces import BEAT_S, MOST_OCTETS, MOST_TRACES, PATIENCE_S, TooManyTraces, Trace, Traces
 from holdfast.daemon.views import TracedPacket, TraceNews
 from holdfast.dataplane.trace import Seen, outer
@@ -63,7 +63,10 @@ class Scene:
         self.bench.plane.install([LNS])
         self.sends: Callable[[int, bytes, Address], None] | None = None
         self.exists = True
-        self.traces = Traces(self.bench.plane, self._show_sends, self.clock, NODE, lambda key: self.exists)
+        self.logged: list[Log] = []
+        self.traces = Traces(
+            self.bench.plane, self._show_sends, self.clock, NODE, lambda key: self.exists, self.logged.append
+        )
 
     def _show_sends(self, show: Callable[[int, bytes, Address], None] | None) -> None:
         self.sends = show
@@ -145,6 +148,10 @@ def test_the_end_of_the_session_is_news(scene: Scene) -> None:
     assert not trace.over
     assert taken(trace)[1] == TraceNews(0, "the session has ended")
     assert trace.over
+    assert [(log.event, log.fields["session"]) for log in scene.logged] == [
+        ("trace.begun", 3),
+        ("trace.ended", 3),
+    ]
     assert scene.sends is None
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from holdfast.records import EndpointRecord, PppRecord, SessionRecord, TunnelRecord
+from holdfast.records import Counters, EndpointRecord, PppRecord, SessionRecord, TunnelRecord
 from holdfast.records.writes import Save, SetAside
 from holdfast.state.codec import encode
 from holdfast.state.journal import Journal, JournalDamaged, JournalError, Saved
@@ -77,6 +78,14 @@ def test_a_bad_session_stays_out_and_the_rest_is_there(path: Path, body: object)
     assert (bad.kind, bad.tunnel_id, bad.session_id) == (Kind.SESSION, 7, 1)
     assert bad.reason
     assert not isinstance(body, bytes) or bad.body == body
+
+
+def test_totals_that_cannot_be_cost_no_session(path: Path) -> None:
+    body = encode(replace(session(7, 1), counter_base=Counters(-1, 2, 3, 4)))
+    tamper(path, "UPDATE session SET body = ? WHERE tunnel_id = 7 AND session_id = 1", body)
+    saved = reopened(path)
+    assert saved.quarantined == []
+    assert saved.sessions[0] == replace(session(7, 1), counter_base=Counters())
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from holdfast import __version__
 from holdfast.core.clock import Instant
 from holdfast.daemon.choices import peer_view
+from holdfast.daemon.effects import Log
 from holdfast.daemon.line import Line
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
@@ -49,6 +50,7 @@ class NodeControl:
         clock: Callable[[], Instant],
         stop: Callable[[bool], None],
         loop: AbstractEventLoop,
+        log: Callable[[Log], None],
         *,
         started_utc_us: int,
         quarantined: int,
@@ -62,7 +64,7 @@ class NodeControl:
         self._stop = stop
         self._started_utc_us = started_utc_us
         self._quarantined = quarantined
-        self.traces = Traces(plane, runner.show_sends, loop, udp.address, self._exists)
+        self.traces = Traces(plane, runner.show_sends, loop, udp.address, self._exists, log)
 
     # Rows.
 

@@ -152,6 +152,7 @@ class Daemon:
             monotonic_us,
             self.stop,
             self._loop,
+            self.log,
             started_utc_us=self._started_utc_us,
             quarantined=len(self._saved.quarantined),
         )

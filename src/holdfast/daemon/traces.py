@@ -13,9 +13,10 @@ from typing import Final, Protocol
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.daemon.effects import Address
+from holdfast.daemon.effects import Address, Log
 from holdfast.daemon.views import TracedPacket, TraceNews
 from holdfast.dataplane.trace import Seen, Sink, decapsulated, outer
+from holdfast.records import split_key
 
 MOST_TRACES: Final = 8
 """At once, of all sessions."""
@@ -114,10 +115,11 @@ class Traces:
         loop: Loop,
         local: Address,
         exists: Callable[[int], bool],
+        log: Callable[[Log], None],
     ) -> None:
         """`show_sends` has the runner show what the node itself sends, by session key; `exists` knows sessions."""
         self._plane, self._show_sends, self._loop = plane, show_sends, loop
-        self._local, self._exists = local, exists
+        self._local, self._exists, self._log = local, exists, log
         self._by_key: dict[int, list[Trace]] = {}
         self._beating = False
         self._plane_missed = 0
@@ -135,6 +137,7 @@ class Traces:
             if (fd := self._plane.traces_fileno()) >= 0:
                 self._loop.add_reader(fd, self._plane.show_traced)
         self._by_key.setdefault(key, []).append(trace)
+        self._log(Log("trace.begun", {**_ids(key), "raw": raw}))
         if not self._beating:
             self._beating = True
             self._loop.call_later(BEAT_S, self._beat)
@@ -154,6 +157,7 @@ class Traces:
         if trace not in traces:
             return
         traces.remove(trace)
+        self._log(Log("trace.ended", {**_ids(trace.key), "missed": trace.missed, "text": trace.ended}))
         if traces:
             return
         del self._by_key[trace.key]
@@ -188,3 +192,8 @@ class Traces:
         if key in self._by_key:
             packet = outer(datagram, self._local, to)
             self._on_seen(Seen(key, time.time_ns(), True, len(packet), packet))
+
+
+def _ids(key: int) -> dict[str, object]:
+    tunnel, session = split_key(key)
+    return {"tunnel": tunnel, "session": session}

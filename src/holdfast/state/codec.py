@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records import Counters, EndpointRecord, SessionRecord, TunnelRecord
 from holdfast.records.ledger import PeerRecord
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -16,6 +16,7 @@ _decode_peer: Final = msgspec.msgpack.Decoder(PeerRecord).decode
 
 _HIGHEST_ID: Final = {2: 0xFFFF, 3: 0xFFFFFFFF}
 """By protocol version (RFC 2661 3.1, RFC 3931 3.1)."""
+_TOO_MANY: Final = 2**63
 
 
 class Invalid(Exception):
@@ -68,6 +69,11 @@ def decode_session(
         (not ppp.peer_ip or _is_address(ppp.peer_ip)) and (not ppp.local_ip or _is_address(ppp.local_ip))
     ):
         raise Invalid(f"addresses {ppp.local_ip!r} and {ppp.peer_ip!r}")
+    base = record.counter_base
+    if not 0 <= base.up_packets | base.up_bytes | base.down_packets | base.down_bytes < _TOO_MANY:
+        return msgspec.structs.replace(
+            record, counter_base=Counters()
+        )  # a session is worth more than its totals
     return record
 
 

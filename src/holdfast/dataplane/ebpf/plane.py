@@ -398,7 +398,7 @@ class EbpfPlane:
             return
         for key, now in self._pins.counted.read().items():
             slot, before = self._slots.by_key.get(key), self._counted.get(key)
-            if slot is not None and before is not None and now != before:
+            if slot is not None and before is not None and now.at_least(before) == now != before:
                 self._slots.add(slot, now.since(before))
         self._counted.clear()
 
