@@ -8,11 +8,12 @@ from msgspec import structs
 
 from holdfast.core.clock import SECOND, Instant
 from holdfast.daemon.config import parse
-from holdfast.daemon.effects import Address, Effect, Log, Persist, Release, Send, Unwant, Want
+from holdfast.daemon.effects import Address, Called, Effect, Log, Persist, Release, Send, Unwant, Want
 from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.node import Node
 from holdfast.dataplane.contract import Entry
 from holdfast.records import Counters, EndpointRecord, SessionRecord, TunnelRecord, session_key
+from holdfast.records.calls import CallsBefore
 from holdfast.records.ledger import PeerKey, PeerRecord
 from holdfast.records.writes import (
     Alive,
@@ -87,6 +88,7 @@ class Host:
         self.endpoint_record: EndpointRecord | None = None
         self.peers: dict[PeerKey, PeerRecord] = {}
         self.alive_utc_us = 0
+        self.calls: dict[tuple[int, ...], int] = {}
         self.plane: dict[int, Entry] = {}
         self.traffic: dict[int, Counters] = {}
         """What the data plane has counted, by session key."""
@@ -116,7 +118,13 @@ class Host:
             endpoint=self.endpoint_record,
             peers=list(self.peers.values()),
             alive_utc_us=self.alive_utc_us,
+            calls=self.calls_before(),
         )
+
+    def calls_before(self) -> CallsBefore:
+        """What was noted of calls up to now."""
+        left = dict(self.calls)
+        return lambda *ids: left.get(ids, 0)
 
     def perform(self, effects: list[Effect], now: Instant) -> list[tuple[bytes, Address]]:
         """Carry out effects; returns the datagrams. Commits succeed at once, or fail their lane."""
@@ -127,6 +135,10 @@ class Host:
             effect = queue.popleft()
             if isinstance(effect, Log):
                 self.logs.append(effect)
+                continue
+            if isinstance(effect, Called):
+                ids = effect.tunnel_id, effect.session_id, effect.peer_tunnel
+                self.calls[ids] = effect.peer_session
                 continue
             if effect.lane in failed:
                 continue

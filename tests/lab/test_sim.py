@@ -61,7 +61,7 @@ class Deaf(EndpointMachine):
 class Impatient(EndpointMachine):
     """Does not recover what it recorded."""
 
-    def start(self, tunnels: object, sessions: object, now: int) -> list[Effect]:
+    def start(self, tunnels: object, sessions: object, calls: object, now: int) -> list[Effect]:
         return []
 
 

@@ -6,10 +6,11 @@ from random import Random
 from msgspec import structs
 
 from holdfast.core.clock import SECOND, Instant
-from holdfast.protocol.effects import Address, Effect, Persist, Send
+from holdfast.protocol.effects import Address, Called, Effect, Persist, Send
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.settings import EndpointSettings, Evidence, FailoverSettings, PeerSettings
 from holdfast.records import SessionRecord, TunnelRecord, session_key
+from holdfast.records.calls import CallsBefore
 from holdfast.records.writes import ForgetSession, ForgetTunnel, Save
 
 LNS_ADDRESS: Address = ("192.0.2.1", 1701)
@@ -35,6 +36,8 @@ class Side:
         )
         self.tunnels: dict[int, TunnelRecord] = {}
         self.sessions: dict[int, SessionRecord] = {}
+        self.calls: dict[tuple[int, ...], int] = {}
+        """What was noted of calls (`Called`)."""
         self.news: list[Effect] = []
         self.start()
 
@@ -61,9 +64,17 @@ class Side:
                         }
                     elif isinstance(write, ForgetSession):
                         self.sessions.pop(write.key, None)
+            elif isinstance(effect, Called):
+                ids = effect.tunnel_id, effect.session_id, effect.peer_tunnel
+                self.calls[ids] = effect.peer_session
             else:
                 self.news.append(effect)
         return out
+
+    def calls_before(self) -> CallsBefore:
+        """What was noted of calls up to now."""
+        left = dict(self.calls)
+        return lambda *ids: left.get(ids, 0)
 
     def record_numbers(self) -> None:
         """Record every tunnel's sequence numbers, as the node does within a second."""
@@ -162,7 +173,9 @@ class Pair:
         self.down.discard(side.name)
         self.deliver(
             side,
-            side.endpoint.restore(list(side.tunnels.values()), list(side.sessions.values()), self.now),
+            side.endpoint.restore(
+                list(side.tunnels.values()), list(side.sessions.values()), self.now, side.calls_before()
+            ),
         )
         for tunnel in side.endpoint.ctx.established():
             if evidence is not None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from holdfast.core.clock import SECOND, Instant
 from holdfast.core.counters import Counter
-from holdfast.protocol.effects import Address, Effect, Persist, Send, SessionDown, SessionUp
+from holdfast.protocol.effects import Address, Called, Effect, Persist, Send, SessionDown, SessionUp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call, Session
 from holdfast.protocol.settings import ChannelSettings, EndpointSettings, FailoverSettings, PeerSettings
@@ -153,7 +153,7 @@ class Rig:
                 )
             elif isinstance(effect, Persist):
                 self._write(effect)
-            else:
+            elif not isinstance(effect, Called):
                 self.news.append(effect)
                 if isinstance(effect, SessionUp):
                     self._record(effect)

@@ -6,6 +6,7 @@ from holdfast.core.counters import Counter
 from holdfast.protocol import pace
 from holdfast.protocol.effects import Cause, SessionDown
 from holdfast.protocol.session import Call
+from holdfast.records.calls import none_before
 from holdfast.wire.codes import Msg
 from holdfast.wire.dictionary import ASSIGNED_SESSION_ID, CALL_SERIAL_NUMBER
 from holdfast.wire.header import parse_control
@@ -49,16 +50,33 @@ def tunnel_of(side: Side) -> int:
 @pytest.mark.parametrize("victim", ["lns", "lac"])
 def test_a_ppp_frame_of_a_lost_call_ends_it_at_the_peer(victim: str) -> None:
     pair, lost, other, orphan = with_a_lost_call(victim)
+    theirs = sessions(other) - {s.local_id for s in other.sessions.values()}
     assert len(sessions(other)) == 4
     source = other.address
     for _ in range(5):
         pair.deliver(lost, lost.endpoint.stray_frame(tunnel_of(lost), orphan, source, pair.now))
     ((header_id, cdn),) = cdns(pair, lost)
-    assert header_id == 0
+    assert header_id in theirs
     assert cdn.get(ASSIGNED_SESSION_ID) == orphan
     assert len(sessions(other)) == len(sessions(lost)) == 3
     assert [n.cause for n in other.news if isinstance(n, SessionDown)] == [Cause.PEER]
     assert lost.endpoint.ctx.counters[Counter.ORPHANS_ENDED] == 1
+
+
+@pytest.mark.parametrize("victim", ["lns", "lac"])
+def test_a_call_whose_id_at_the_peer_is_not_known_is_left_alone(victim: str) -> None:
+    """A CDN with 0 in its header finds no call at l2tpns, and ends the whole tunnel at xl2tpd."""
+    pair, lost, other, orphan = with_a_lost_call(victim)
+    lost.endpoint.ctx.calls_before = none_before
+    assert lost.endpoint.stray_frame(tunnel_of(lost), orphan, other.address, pair.now) == []
+    assert len(sessions(other)) == 4
+
+
+def test_a_session_that_has_taken_over_the_id_of_a_lost_call_is_left_alone() -> None:
+    pair, lost, other, orphan = with_a_lost_call("lns")
+    living = next(iter(lost.endpoint.ctx.established())).by_peer
+    lost.endpoint.ctx.calls_before = lambda *ids: next(iter(living))
+    assert lost.endpoint.stray_frame(tunnel_of(lost), orphan, other.address, pair.now) == []
 
 
 def test_an_icrp_for_a_lost_call_is_answered_with_both_ids() -> None:
@@ -106,6 +124,7 @@ def test_only_the_peer_can_name_a_lost_call_and_only_once_we_may_speak() -> None
     pair.down.add("lac1")
     pair.restart(pair.lns)
     lns, tunnel = pair.lns.endpoint, tunnel_of(pair.lns)
+    lns.ctx.calls_before = lambda *ids: 4712
     assert lns.stray_frame(tunnel, 4711, LAC_ADDRESS, pair.now) == []
     pair.down.clear()
     pair.run(2)
@@ -135,7 +154,7 @@ def test_what_this_process_has_ended_is_no_orphan_and_what_was_ended_before_the_
     pair.crash(pair.lns)
     pair.down.clear()
     records = list(pair.lns.tunnels.values()), list(pair.lns.sessions.values())
-    pair.deliver(pair.lns, pair.lns.endpoint.restore(*records, pair.now))
+    pair.deliver(pair.lns, pair.lns.endpoint.restore(*records, pair.now, lambda *ids: 4712))
     (restored,) = pair.lns.endpoint.ctx.established()
     restored.ids.remember((4711,))
     pair.deliver(pair.lns, pair.lns.endpoint.recover(pair.now))
@@ -159,6 +178,7 @@ def test_forged_frames_cost_a_bounded_number_of_answers() -> None:
     pair.crash(pair.lns)
     pair.restart(pair.lns)
     pair.run(1)
+    pair.lns.endpoint.ctx.calls_before = lambda *ids: 4712
     tunnel = tunnel_of(pair.lns)
     for i in range(1, 5001):
         pair.lns.endpoint.stray_frame(tunnel, i, LAC_ADDRESS, pair.now)

@@ -4,7 +4,8 @@ Effects keep their order within a lane: a tunnel (its local id) or a session (it
 the later effects of its own lane until it is committed (the node hears `committed`), and those of no other lane; when
 the journal cannot write or takes over 500 ms the node hears `commit_failed`, and what waited to admit something is
 dropped.
-`Send` and `Persist` are the protocol's own, so that they pass through without a copy.
+`Send`, `Persist` and `Called` are the protocol's own, so that they pass through without a copy. `Called` has no lane: it
+is noted at once.
 """
 
 from typing import TypeAlias
@@ -12,9 +13,9 @@ from typing import TypeAlias
 import msgspec
 
 from holdfast.dataplane.contract import Entry
-from holdfast.protocol.effects import Address, Persist, Send
+from holdfast.protocol.effects import Address, Called, Persist, Send
 
-__all__ = ["Address", "Effect", "Lane", "Log", "Persist", "Release", "Send", "Unwant", "Want"]
+__all__ = ["Address", "Called", "Effect", "Lane", "Log", "Persist", "Release", "Send", "Unwant", "Want"]
 
 Lane: TypeAlias = int
 
@@ -52,4 +53,4 @@ class Log(msgspec.Struct, frozen=True, gc=False):
     level: int = INFO
 
 
-Effect: TypeAlias = Send | Persist | Want | Unwant | Release | Log
+Effect: TypeAlias = Send | Persist | Called | Want | Unwant | Release | Log

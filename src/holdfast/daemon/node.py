@@ -24,6 +24,7 @@ from holdfast.daemon.effects import (
     INFO,
     WARNING,
     Address,
+    Called,
     Effect,
     Log,
     Persist,
@@ -108,7 +109,7 @@ class Node:
         """Take over what the journal holds. The wants come first (data flows), then recovery and new tunnels."""
         out: list[Effect] = []
         self._identity.remember(saved.endpoint)
-        restored = self.endpoint.restore(saved.tunnels, saved.sessions, now)
+        restored = self.endpoint.restore(saved.tunnels, saved.sessions, now, saved.calls)
         self._absorb(restored, now, out)
         for tunnel in self.endpoint.ctx.established():
             self.dialler.restored_tunnel(tunnel.peer.name, tunnel.local_id)
@@ -296,7 +297,7 @@ class Node:
     def _absorb(self, effects: list[l2tp.Effect], now: Instant, out: list[Effect]) -> None:
         """Pass on what is for the outside, and act on the endpoint's news."""
         for effect in effects:
-            if isinstance(effect, (Send, Persist)):
+            if isinstance(effect, (Send, Persist, Called)):
                 out.append(effect)
             elif isinstance(effect, l2tp.SessionUp):
                 self._session_up(effect, now, out)

@@ -36,13 +36,14 @@ from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
 from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
-from holdfast.daemon.runner import Note, Runner, note_nothing
+from holdfast.daemon.runner import Note, NoteCall, Runner, note_no_call, note_nothing
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
 from holdfast.records import Counters, SessionRecord, Side, session_key
+from holdfast.state.calls import CallTable, calls_path
 from holdfast.state.errors import JournalError
 from holdfast.state.journal import Done, Journal, Saved
 from holdfast.state.told import Table, told_path
@@ -135,12 +136,20 @@ class Daemon:
         self._loop.set_exception_handler(self._on_loop_error)
         self._udp = self._take_socket(at_end)
         journal, self._saved = self._take_records(at_end)
-        note = self._take_numbers(at_end)
+        note, note_call = self._take_numbers(at_end), self._take_calls(at_end)
         self._device = device_spec(config, self._saved.sessions)
         self._plane, watched, self._counted = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us, self._traffic)
         self._runner = Runner(
-            self._node, self._udp, self._plane, journal.submit, self._loop, monotonic_us, self.log, note
+            self._node,
+            self._udp,
+            self._plane,
+            journal.submit,
+            self._loop,
+            monotonic_us,
+            self.log,
+            note,
+            note_call,
         )
         self._device_watch = self._watch_device(watched)
         self._control = NodeControl(
@@ -314,6 +323,22 @@ class Daemon:
             return note_nothing
         at_end.callback(table.close)
         self._saved = replace(self._saved, tunnels=table.caught_up(self._saved.tunnels))
+        return table.note
+
+    def _take_calls(self, at_end: ExitStack) -> NoteCall:
+        """What the peers called the sessions that the last process was setting up."""
+        path = calls_path(Path(self._config.paths.journal))
+        table = CallTable.open(path)
+        if table is None:
+            self._say(
+                "calls.unavailable",
+                WARNING,
+                path=str(path),
+                text="a restart amid a call's set-up leaves the call to its peer's time-outs",
+            )
+            return note_no_call
+        at_end.callback(table.close)
+        self._saved = replace(self._saved, calls=table.left().peer_session)
         return table.note
 
     def _take_plane(self, at_end: ExitStack) -> planes.Taken:

@@ -22,6 +22,7 @@ from holdfast.daemon.bursts import Bursts
 from holdfast.daemon.effects import (
     ERROR,
     Address,
+    Called,
     Effect,
     Lane,
     Log,
@@ -69,6 +70,14 @@ Note: TypeAlias = Callable[[Mapping[Lane, bytes]], object]
 
 def note_nothing(said: Mapping[Lane, bytes]) -> None:
     """For a runner whose node never comes back."""
+
+
+NoteCall: TypeAlias = Callable[[int, int, int, int], object]
+"""Hears of a call's ids: our tunnel and session, the peer's tunnel and session."""
+
+
+def note_no_call(tunnel_id: int, session_id: int, peer_tunnel: int, peer_session: int) -> None:
+    """As `note_nothing`."""
 
 
 def deletes(effect: Persist) -> bool:
@@ -130,10 +139,12 @@ class Runner:
         clock: Callable[[], Instant],
         log: Callable[[Log], None],
         note: Note = note_nothing,
+        note_call: NoteCall = note_no_call,
     ) -> None:
         self._node = node
         self._udp = udp
         self._bursts = Bursts(udp.send, udp.send_burst, note)
+        self._note_call = note_call
         self._send = self._bursts.add
         self._plane = plane
         self._submit = submit
@@ -228,6 +239,9 @@ class Runner:
                 continue
             if isinstance(effect, Log):
                 self._log(effect)
+                continue
+            if isinstance(effect, Called):
+                self._note_call(effect.tunnel_id, effect.session_id, effect.peer_tunnel, effect.peer_session)
                 continue
             if held and (queue := held.get(effect.lane)) is not None:
                 if isinstance(effect, Persist) and effect.lane in self._waiting and deletes(effect):

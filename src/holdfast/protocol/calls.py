@@ -10,7 +10,7 @@ from holdfast.core.ids import IdsExhausted
 from holdfast.protocol import orphans
 from holdfast.protocol.closing import disconnect, drop_session, send_cdn
 from holdfast.protocol.context import Context
-from holdfast.protocol.effects import Cause, SessionUp
+from holdfast.protocol.effects import Called, Cause, SessionUp
 from holdfast.protocol.session import NO_CALL, Call, Session, SessionInput, SessionState
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import Side
@@ -96,6 +96,7 @@ def on_icrq(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     session.peer_id = peer_id
     tunnel.sessions[local_id] = session
     tunnel.pending.append((now + ctx.settings.setup_timeout, session))
+    ctx.emit(Called(tunnel.local_id, local_id, tunnel.peer_id, peer_id))
     tunnel.channel.send(peer_id, encode(Msg.ICRP, ASSIGNED_SESSION_ID(local_id)), now)
 
 
@@ -126,6 +127,7 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     peer_id = msg.need(ASSIGNED_SESSION_ID)
     session.step(SessionInput.ICRP)
     session.peer_id = peer_id
+    ctx.emit(Called(tunnel.local_id, session_id, tunnel.peer_id, peer_id))
     session.framing_type = FRAMING_SYNC
     body = encode(Msg.ICCN, TX_CONNECT_SPEED(session.call.tx_speed), FRAMING_TYPE(FRAMING_SYNC))
     tunnel.channel.send(peer_id, body, now)

@@ -19,6 +19,7 @@ from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.settings import EndpointSettings, FindPeer, PeerSettings
 from holdfast.protocol.tunnel import Claim, Tunnel, TunnelState
 from holdfast.records import Side, TunnelRecord
+from holdfast.records.calls import CallsBefore, none_before
 from holdfast.records.writes import Hint
 
 
@@ -28,7 +29,7 @@ class Context:
     Set-ups under way: `opening` are ours, `half_open` the peers'; `challenges` are those that await a response.
     `fell_back`: tunnels in a row that RFC 4951 did not recover, by peer, while recoveries run.
     `recovery_tunnels` counts those among `tunnels` that do not count as tunnels (T-41). `gone_at` is when the process
-    before this one was last there, None if that is not known.
+    before this one was last there, None if that is not known; `calls_before` what it has noted by `Called`.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Context:
         "admitting",
         "by_sccrq",
         "call_serial",
+        "calls_before",
         "challenges",
         "counters",
         "deadlines",
@@ -94,6 +96,7 @@ class Context:
         self.silent_queue: deque[tuple[int, Duration]] = deque()
         self.silent_turn_at: Instant = 0
         self.gone_at: Instant | None = None
+        self.calls_before: CallsBefore = none_before
         self.orphan_limit = TokenBucket(pace.ORPHANS_PER_SECOND)
 
     def emit(self, effect: Effect) -> None:

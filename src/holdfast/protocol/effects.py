@@ -66,6 +66,15 @@ class TunnelDown(msgspec.Struct, frozen=True, gc=False):
     established: bool = False
 
 
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """A call that is being set up has both its ids. To be noted at once, for a restart that would lose the call."""
+
+    tunnel_id: int
+    session_id: int
+    peer_tunnel: int
+    peer_session: int
+
+
 class SessionUp(msgspec.Struct, frozen=True, gc=False):
     """A session reached established at the L2TP level: PPP may begin."""
 
@@ -127,5 +136,5 @@ class Trace(msgspec.Struct, frozen=True, gc=False):
 
 
 Effect: TypeAlias = (
-    Send | Persist | TunnelUp | TunnelDown | SessionUp | SessionDown | PeerMoved | Recovery | Trace
+    Send | Persist | TunnelUp | TunnelDown | Called | SessionUp | SessionDown | PeerMoved | Recovery | Trace
 )

@@ -32,6 +32,7 @@ from holdfast.protocol.session import NO_CALL, Call, Session, SessionState
 from holdfast.protocol.settings import EndpointSettings, Evidence, FindPeer, Method, PeerSettings
 from holdfast.protocol.tunnel import RePhase, Tunnel, TunnelState
 from holdfast.records import SessionRecord, Side, TunnelRecord
+from holdfast.records.calls import CallsBefore, none_before
 from holdfast.records.writes import Hint, SetAside
 from holdfast.wire.codes import Cdn, General, Msg, PeerError, StopCcn
 from holdfast.wire.dictionary import (
@@ -473,13 +474,18 @@ class Endpoint:
         closing.vanish(self.ctx, tunnel, Cause.TIMEOUT, "the peer does not answer")
 
     def restore(
-        self, tunnels: Iterable[TunnelRecord], sessions: Iterable[SessionRecord], now: Instant
+        self,
+        tunnels: Iterable[TunnelRecord],
+        sessions: Iterable[SessionRecord],
+        now: Instant,
+        calls_before: CallsBefore = none_before,
     ) -> list[Effect]:
         """Take over what the journal holds; every id is reserved before any recovery tunnel gets one (T-18).
 
         A tunnel's record that raises is set aside, and its sessions are left out.
         """
         ctx = self.ctx
+        ctx.calls_before = calls_before
         for record in tunnels:
             try:
                 self._restore_tunnel(record, now)

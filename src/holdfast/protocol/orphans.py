@@ -1,8 +1,11 @@
 """Calls that a peer keeps and that we lost: they were being set up when our process ended, so no record names them.
 
 RFC 4951 finds them by FSQ. A peer that lacks it names them itself, with a message or a PPP frame for a session that
-does not exist here, and is answered with a CDN: our lost id in its Assigned Session ID, the peer's own in the header
-if the message tells it, else 0 (RFC 2661 4.4.4).
+does not exist here, and is answered with a CDN: our lost id in its Assigned Session ID, the peer's own in the header,
+from that message or as the process before this one has noted it (`Called`).
+
+A CDN with 0 in its header (RFC 2661 4.4.4) would do harm: l2tpns finds no call by it, and xl2tpd ends the whole tunnel.
+Where the peer's id is not known the call is left to the peer's own time-outs.
 
 Invariants: only on a tunnel that is or was resynchronised silently (until it may speak, the CDN waits); never for a
 session that exists, nor for one that this process has ended itself; each lost id once, since a CDN is delivered;
@@ -32,6 +35,9 @@ def named(ctx: Context, tunnel: Tunnel, session_id: int, now: Instant, peer_sess
     if not tunnel.established or tunnel.own_recovery is not None:
         return False
     if tunnel.ids.freed_recently(session_id) and session_id not in orphans.before:
+        return False
+    peer_session_id = peer_session_id or ctx.calls_before(tunnel.local_id, session_id, tunnel.peer_id)
+    if not peer_session_id or peer_session_id in tunnel.by_peer:
         return False
     if not (orphans.limit.take(now) and ctx.orphan_limit.take(now)):
         return False

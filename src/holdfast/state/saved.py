@@ -5,6 +5,7 @@ from enum import Enum
 import msgspec
 
 from holdfast.records import EndpointRecord, SessionRecord, TunnelRecord
+from holdfast.records.calls import CallsBefore, none_before
 from holdfast.records.ledger import PeerRecord
 
 
@@ -40,7 +41,8 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Saved(msgspec.Struct, frozen=True, kw_only=True):
     """Every record that validates, and those that do not. Each session's tunnel is among `tunnels`.
 
-    `alive_utc_us` is when the node that wrote the journal is last known to have run, 0 if that is not known.
+    `alive_utc_us` is when the node that wrote the journal is last known to have run, 0 if that is not known. `calls`
+    comes from beside the journal.
     """
 
     tunnels: list[TunnelRecord] = []
@@ -49,3 +51,4 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: list[Quarantined] = []
     peers: list[PeerRecord] = []
     alive_utc_us: int = 0
+    calls: CallsBefore = none_before

@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from holdfast.core import seq
 from holdfast.records import TunnelRecord
+from holdfast.state.beside import open_beside
 
 PLACE: Final = 4
 HIGHEST: Final = 0xFFFF
 SIZE: Final = (HIGHEST + 1) * PLACE
-PRIVATE: Final = 0o600
 
 MOST_BEHIND: Final = 4096
 """Further behind no record lags: what lies further on was told before the numbers were reset (RFC 4951 3.2.2)."""
@@ -68,18 +68,8 @@ class Table:
     @classmethod
     def open(cls, path: Path) -> "Table | None":
         """Open or make the table; None where that is not possible: a full or read-only disk."""
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
-        except OSError:
-            return None
-        try:
-            os.fchmod(fd, PRIVATE)
-            if os.fstat(fd).st_size < SIZE:
-                os.posix_fallocate(fd, 0, SIZE)
-        except OSError:
-            os.close(fd)
-            return None
-        return cls(fd)
+        fd = open_beside(path, SIZE)
+        return None if fd is None else cls(fd)
 
     def note(self, said: Mapping[int, bytes]) -> None:
         """The last message on each of these tunnels, by our tunnel id, is about to leave."""

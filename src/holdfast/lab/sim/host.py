@@ -14,8 +14,9 @@ import msgspec
 
 from holdfast.core.clock import Instant
 from holdfast.lab.sim.machine import Machine, Pairing, pairing
-from holdfast.protocol.effects import Address, Effect, Persist, Recovery, RecoveryPhase, Send
+from holdfast.protocol.effects import Address, Called, Effect, Persist, Recovery, RecoveryPhase, Send
 from holdfast.records import EndpointRecord, SessionRecord, Side, TunnelRecord, session_key, split_key
+from holdfast.records.calls import CallsBefore
 from holdfast.records.ledger import PeerKey, PeerRecord
 from holdfast.records.writes import Alive, ForgetPeer, ForgetSession, ForgetTunnel, Hint, Save, Write
 from holdfast.state.saved import Saved
@@ -84,6 +85,7 @@ class Disk:
         self.peers: dict[PeerKey, PeerRecord] = {}
         self.alive_utc_us = 0
         self.told: dict[int, Told] = {}
+        self.calls: dict[tuple[int, int, int], int] = {}
         self.ever: set[tuple[int, ...]] = set()
         """The ids of every record there has been: of a tunnel both its own, of a session its tunnel's and both."""
 
@@ -96,12 +98,22 @@ class Disk:
             endpoint=self.endpoint,
             peers=list(self.peers.values()),
             alive_utc_us=self.alive_utc_us,
+            calls=self.left_calls(),
         )
+
+    def left_calls(self) -> CallsBefore:
+        """As `state.calls` reads it."""
+        left = dict(self.calls)
+        return lambda *ids: left.get(ids, 0)
 
     def note(self, said: Mapping[int, bytes]) -> None:
         """As `state.told` does."""
         for tunnel_id, data in said.items():
             self.told[tunnel_id] = read_place(in_message(data))
+
+    def note_call(self, tunnel_id: int, session_id: int, peer_tunnel: int, peer_session: int) -> None:
+        """As `state.calls` does."""
+        self.calls[tunnel_id, session_id, peer_tunnel] = peer_session
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Make writes durable."""
@@ -174,7 +186,7 @@ class MachineHost:
         """See `Host`."""
         self._machine = self._boot()
         saved = self.disk.saved()
-        self.perform(self._machine.start(saved.tunnels, saved.sessions, now))
+        self.perform(self._machine.start(saved.tunnels, saved.sessions, saved.calls, now))
 
     def crash(self) -> None:
         """See `Host`."""
@@ -255,6 +267,8 @@ class MachineHost:
         if isinstance(effect, Send):
             self.disk.note({lane: effect.data})
             self._send(effect.data, effect.to)
+        elif isinstance(effect, Called):
+            self.disk.note_call(effect.tunnel_id, effect.session_id, effect.peer_tunnel, effect.peer_session)
         elif isinstance(effect, Persist):
             self._lanes[lane] = deque()
             self._submitted.append((lane, effect.writes))

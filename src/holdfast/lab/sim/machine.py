@@ -14,6 +14,7 @@ from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import EndpointSettings, PeerSettings
 from holdfast.records import SessionRecord, Side, TunnelRecord, session_key
+from holdfast.records.calls import CallsBefore
 from holdfast.records.writes import ForgetSession, Save
 
 MOST_TUNNELS = 3
@@ -38,7 +39,11 @@ class Machine(Protocol):
     """A node of the simulation. Every input returns effects; a `Persist` holds back what follows in its lane."""
 
     def start(
-        self, tunnels: Collection[TunnelRecord], sessions: Collection[SessionRecord], now: Instant
+        self,
+        tunnels: Collection[TunnelRecord],
+        sessions: Collection[SessionRecord],
+        calls: CallsBefore,
+        now: Instant,
     ) -> list[Effect]:
         """The first input of a process: what the journal holds."""
 
@@ -79,10 +84,14 @@ class EndpointMachine:
         self.cleared: set[Pairing] = set()
 
     def start(
-        self, tunnels: Collection[TunnelRecord], sessions: Collection[SessionRecord], now: Instant
+        self,
+        tunnels: Collection[TunnelRecord],
+        sessions: Collection[SessionRecord],
+        calls: CallsBefore,
+        now: Instant,
     ) -> list[Effect]:
         """Restore and begin to recover."""
-        effects = self.endpoint.restore(tunnels, sessions, now)
+        effects = self.endpoint.restore(tunnels, sessions, now, calls)
         return self.recorded(effects + self.endpoint.recover(now))
 
     def datagram(self, data: bytes, source: Address, now: Instant) -> list[Effect]:

@@ -10,6 +10,7 @@ from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import EndpointSettings, FailoverSettings, Method
 from holdfast.records import SessionRecord, Side, TunnelRecord
+from holdfast.records.calls import CallsBefore
 
 HINTS_WITHIN: Duration = SECOND
 """The numbers of a tunnel are on disk that much later, if nothing else is written."""
@@ -32,10 +33,14 @@ class SilentMachine(EndpointMachine):
         self._hints_at: Instant | None = None
 
     def start(
-        self, tunnels: Collection[TunnelRecord], sessions: Collection[SessionRecord], now: Instant
+        self,
+        tunnels: Collection[TunnelRecord],
+        sessions: Collection[SessionRecord],
+        calls: CallsBefore,
+        now: Instant,
     ) -> list[Effect]:
         """See `Machine`."""
-        effects = self.endpoint.restore(tunnels, sessions, now)
+        effects = self.endpoint.restore(tunnels, sessions, now, calls)
         return self._hinted(self.recorded(effects + self.endpoint.recover(now, self.away)), now)
 
     def datagram(self, data: bytes, source: Address, now: Instant) -> list[Effect]:

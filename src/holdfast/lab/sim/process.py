@@ -70,7 +70,7 @@ class Process:
         self.node = Node(config, chance.randbytes, lambda: UTC_US + clock())
         self.journal = VirtualJournal(disk, self.loop, draw, boundary, self._on_health)
         self.runner = Runner(
-            self.node, self, self.plane, self.journal.submit, self.loop, clock, log, disk.note
+            self.node, self, self.plane, self.journal.submit, self.loop, clock, log, disk.note, disk.note_call
         )
         self.hung_up: set[str] = set()
         """Subscribers that were told to disconnect."""
