@@ -1,6 +1,7 @@
 """A LAC's end of the traffic by itself: what it sends, what it takes for its own, what it leaves to the daemon."""
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,12 +88,18 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
     made.close()
 
 
-def during(stop_ns: int) -> Commands:
-    """From 0 ns to then, which is long ago."""
+def during(start_ns: int, stop_ns: int) -> Commands:
+    """Told from when to when."""
     commands = Commands()
-    commands.feed(b"start 0\nst")
+    commands.feed(f"start {start_ns}\nst".encode())
     commands.feed(f"op {stop_ns}\n".encode())
     return commands
+
+
+def just_now(length_ns: int) -> Commands:
+    """So long, and over by now."""
+    now = time.monotonic_ns()
+    return during(now - length_ns, now)
 
 
 def down(session: int, k: int, *, token: int = TOKEN) -> bytes:
@@ -108,7 +115,7 @@ def echo_of(request: bytes, session: int) -> bytes:
 
 
 def test_each_packet_is_a_datagram_of_its_own_in_the_session_whose_turn_it_is(ends: Ends) -> None:
-    assert not ends.begin(400).send(during(7_500_000))
+    assert not ends.begin(400).send(just_now(7_500_000))
     packets = [data for data in ends.sent(3 + 4) if data[8:10] == b"\0\x21"]
     assert [data[2:6] for data in packets] == [bytes((0, 9, 0, n)) for n in (11, 12, 11)]
     assert [PACKET.unpack_from(data, 38)[2] for data in packets] == [0, 1, 2]
@@ -116,13 +123,31 @@ def test_each_packet_is_a_datagram_of_its_own_in_the_session_whose_turn_it_is(en
 
 
 def test_more_than_a_burst_is_left_for_the_next_turn(ends: Ends) -> None:
-    run, commands = ends.begin(100_000), during(1_000_000)
+    run, commands = ends.begin(100_000), just_now(1_000_000)
     assert run.send(commands)
     assert run.shortfall(commands).unsent == 100 - 64
+    assert not run.done(commands)
     assert not run.send(commands)
     assert (run.shortfall(commands).unsent, run.shortfall(commands).no_room) == (0, 0)
     assert run.shortfall(commands).late_ns > 0
-    assert not run.over(commands), "what was sent last may still arrive"
+    assert run.done(commands)
+
+
+def test_receiving_ends_when_told_and_not_with_something_waiting(ends: Ends) -> None:
+    run, commands = ends.begin(), during(0, 1)
+    assert run.done(commands) and not run.over(commands), "the other side may still send"
+    ends.lns.sendto(b"x", ends.lac.getsockname())
+    commands.feed(f"end {time.monotonic_ns()}\n".encode())
+    assert not run.over(commands), "it has arrived, and waits"
+    ends.lac.recv(10)
+    assert run.over(commands)
+
+
+def test_what_takes_too_long_is_not_sent(ends: Ends) -> None:
+    run, commands = ends.begin(), during(0, 1_000_000_000)
+    assert run.done(commands)
+    assert not run.send(commands)
+    assert run.shortfall(commands).unsent == 4
 
 
 def test_a_packet_counts_in_its_own_session_only(ends: Ends) -> None:
@@ -137,7 +162,7 @@ def test_a_packet_counts_in_its_own_session_only(ends: Ends) -> None:
 
 
 def test_echoes_are_asked_for_and_their_answers_noted(ends: Ends) -> None:
-    ends.begin().send(during(4_000_000))
+    ends.begin().send(just_now(4_000_000))
     first, second = (data for data in ends.sent(3) if data[8:10] == b"\xc0\x21")
     assert (first[10], first[14:18]) == (9, bytes(4))
     assert ends.arrive(echo_of(first, 1), echo_of(second, 1)) == [session_key(7, 1)], "the wrong session"

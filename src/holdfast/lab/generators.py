@@ -124,11 +124,8 @@ class Generators:
                 file.write_bytes(msgspec.json.encode(plan))
                 within = lac_end and side == "lac"
                 self._ends[side] = _Within(lac_end, file) if within else _Process(net.of(side), file)
-            for side, end in self._ends.items():
-                if (said := end.hear()) != b"ready":
-                    raise GeneratorFailed(
-                        f"the {side} generator did not start: {said.decode() or f'see {directory}'}"
-                    )
+            for side in self._ends:
+                self._expect(side, b"ready")
         except BaseException:
             self.close()
             raise
@@ -155,14 +152,21 @@ class Generators:
         """
         stop_ns = time.monotonic_ns()
         self._command("stop", stop_ns)
-        for side, end in self._ends.items():
-            said = end.hear()
-            if not said.startswith(b"done "):
-                raise GeneratorFailed(
-                    f"the {side} generator failed: {said.decode() or f'see {self._directory}'}"
-                )
-            self.shortfalls[side] = msgspec.json.decode(said.removeprefix(b"done "), type=Shortfall)
+        for side in self._ends:
+            self._expect(side, b"sent")
+        self._command("end", time.monotonic_ns() + LINGER_NS)
+        for side in self._ends:
+            shortfall = self._expect(side, b"done")
+            self.shortfalls[side] = msgspec.json.decode(shortfall, type=Shortfall)
         return stop_ns
+
+    def _expect(self, side: Side, word: bytes) -> bytes:
+        """The rest of the line that begins with this word. Raises GeneratorFailed if another comes, or none."""
+        said = self._ends[side].hear()
+        first, _, rest = said.partition(b" ")
+        if first != word:
+            raise GeneratorFailed(f"the {side} generator failed: {said.decode() or f'see {self._directory}'}")
+        return rest
 
     def _command(self, word: str, at_ns: int) -> None:
         for end in self._ends.values():

@@ -95,12 +95,18 @@ class Subscribers:
         self._ask(Schedule(commands.start_ns, ECHOES_PER_S, self._count).due_by(until_ns))
         return self._stream.turn(commands)
 
+    def done(self, commands: Commands) -> bool:
+        """Whether everything is sent that will be."""
+        return self._stream.done(commands)
+
     def over(self, commands: Commands) -> bool:
-        """Whether all is sent, and all that has arrived was taken, as far as anybody would wait for it."""
+        """Whether receiving has ended: what has arrived until then is taken, unless that takes too long."""
+        now = time.monotonic_ns()
+        if now < commands.end_ns:
+            return False
         waiting = array("i", (0,))
         fcntl.ioctl(self._sock, termios.FIONREAD, waiting)
-        patient = time.monotonic_ns() < commands.stop_ns + PATIENCE_NS
-        return self._stream.over(commands) and not (waiting[0] and patient)
+        return not waiting[0] or now >= commands.end_ns + PATIENCE_NS
 
     def shortfall(self, commands: Commands) -> Shortfall:
         """What this end fell short of."""
@@ -202,6 +208,7 @@ class Conversation:
     def __init__(self, connection: socket.socket, plane: SubscribersPlane, loop: AbstractEventLoop) -> None:
         self._connection, self._plane, self._loop = connection, plane, loop
         self._commands = Commands()
+        self._told = False
         self._pending = b""
         self._plan: Plan | None = None
         self._run: Subscribers | None = None
@@ -240,6 +247,9 @@ class Conversation:
         if run is None:
             return
         more = run.send(self._commands)
+        if not self._told and run.done(self._commands):
+            self._told = True
+            self._say("sent")
         if run.over(self._commands):
             shortfall = run.shortfall(self._commands)
             self._let_go()

@@ -11,7 +11,7 @@ from statistics import median
 
 import msgspec
 
-from holdfast.lab.stream import LINGER_NS, Schedule
+from holdfast.lab.stream import Schedule
 from holdfast.lab.traffic import ARRIVAL
 
 _BEFORE_NS = 1_000_000_000
@@ -121,8 +121,3 @@ def gaps(base: frozenset[int], up: Direction, down: Direction) -> tuple[int | No
     """Median and maximum, over sessions and directions, of the longest time between two arrivals."""
     longest = [direction.longest_gap_ns[s] for direction in (up, down) for s in base]
     return (int(median(longest)), max(longest)) if longest else (None, None)
-
-
-def settled_ns(stop_ns: int) -> int:
-    """When the generators are done, if their last packet was due at `stop_ns`."""
-    return stop_ns + LINGER_NS

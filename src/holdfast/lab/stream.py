@@ -1,7 +1,8 @@
 """One direction of numbered packets on its way out: when which packet is due, and the sending of what is.
 
-Invariant: what was due counts as sent, whatever became of it; a sender that falls behind says by how much, sends all of
-it nevertheless, and only then lets the receiving end. So a busy machine is seen as such, and not as a loss.
+Invariant: what was due counts as sent, whatever became of it; a sender that falls behind says by how much, and sends all
+of it nevertheless. Receiving ends only once both sides have sent everything. So a busy machine is seen as such, and not
+as a loss.
 """
 
 import errno
@@ -12,10 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 LINGER_NS = 2_000_000_000
-"""How long receiving goes on after the last packet was sent."""
+"""How long receiving goes on after both sides have sent their last packet."""
 
 PATIENCE_NS = 20_000_000_000
-"""How long a sender that has fallen behind goes on after the end."""
+"""How long a side that has fallen behind goes on when it should be done."""
 
 NEVER_NS = 1 << 62
 
@@ -57,11 +58,12 @@ class Shortfall(msgspec.Struct, frozen=True):
 
 
 class Commands:
-    """When sending begins and ends, in ns, by the commands so far."""
+    """When sending begins and ends, and when receiving ends, in ns, by the commands so far."""
 
     def __init__(self) -> None:
         self.start_ns = NEVER_NS
         self.stop_ns = NEVER_NS
+        self.end_ns = NEVER_NS
         self._pending = b""
 
     def feed(self, data: bytes) -> None:
@@ -73,6 +75,8 @@ class Commands:
                     self.start_ns = int(at)
                 case [b"stop", at]:
                     self.stop_ns = int(at)
+                case [b"end", at]:
+                    self.end_ns = int(at)
 
 
 Sender = Callable[[int, bytes], object]
@@ -85,7 +89,6 @@ class Stream:
     def __init__(self, token: int, pps: int, sessions: int, send: Sender) -> None:
         self._token, self._pps, self._sessions, self._send = token, pps, sessions, send
         self._next = 0
-        self._last_ns = 0
         self.late_ns = 0
 
     def turn(self, commands: Commands) -> bool:
@@ -97,10 +100,9 @@ class Stream:
         now = time.monotonic_ns()
         schedule = self._schedule(commands)
         due = schedule.due_by(min(now, commands.stop_ns))
-        if self._next >= due:
+        if self._next >= due or self.done(commands):
             return False
         self.late_ns = max(self.late_ns, now - schedule.due_at(self._next))
-        self._last_ns = now
         for number in range(self._next, min(due, self._next + BURST)):
             payload = PACKET.pack(self._token, 0, number, time.monotonic_ns())
             try:
@@ -111,12 +113,10 @@ class Stream:
             self._next = number + 1
         return self._next < due
 
-    def over(self, commands: Commands) -> bool:
-        """Whether all is sent and has had its time to arrive."""
-        now = time.monotonic_ns()
-        if self.unsent(commands) and now < commands.stop_ns + PATIENCE_NS:
-            return False
-        return now >= max(commands.stop_ns, self._last_ns) + LINGER_NS
+    def done(self, commands: Commands) -> bool:
+        """Whether everything is sent that will be: all, unless it takes too long."""
+        late_ns = time.monotonic_ns() - commands.stop_ns
+        return late_ns >= PATIENCE_NS or (late_ns >= 0 and not self.unsent(commands))
 
     def unsent(self, commands: Commands) -> int:
         """Packets that are due in all, and not sent."""

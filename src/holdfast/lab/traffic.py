@@ -10,8 +10,8 @@ each packet; at the core the destination does. (`lab.lac_end` is another side, f
 device takes packets: the LAC itself.)
 
 Run as `python -m holdfast.lab.traffic PLAN`. Commands on standard input: `start NS` and `stop NS` say when sending
-begins and ends, receiving ends 2 s after that; end of file ends both at once. It says "ready", and at its end "done"
-with its `Shortfall`.
+begins and ends, `end NS` when receiving does; end of file ends both at once. It says "ready", then "sent" when it has
+sent everything, and at its end "done" with its `Shortfall`.
 """
 
 import mmap
@@ -148,8 +148,12 @@ def _run(plan: Plan, sock: socket.socket, send: Sender, log: BinaryIO, board: Bo
     commands, sessions = Commands(), len(plan.addresses)
     stream = Stream(plan.token, plan.pps, sessions, send)
     sources = plan.addresses if plan.side == "core" else (plan.core,) * sessions
-    while not stream.over(commands):
+    told = False
+    while time.monotonic_ns() < commands.end_ns:
         more = stream.turn(commands)
+        if not told and stream.done(commands):
+            told = True
+            print("sent", flush=True)
         _receive(plan.token, sources, sock, log, board)
         if not _listen(commands, 0 if more else TICK_S):
             break
