@@ -43,6 +43,7 @@ from dataplane.wire import (
     wired,
 )
 from holdfast.dataplane.ebpf.abi import Reason
+from holdfast.dataplane.trace import Seen, decapsulated
 from holdfast.lab.netns import entered
 from holdfast.records import Counters, session_key
 
@@ -95,6 +96,35 @@ def test_a_ping_to_the_lns_itself_is_answered_by_way_of_the_device(wire: Wire) -
         wire.up(echo_request(SUBSCRIBER, address))
         assert wire.at_lac(lambda data: is_icmp(data, 0))[12:16] == socket.inet_aton(address)
         assert wire.moved() == {Reason.RX_KERNEL_LOCAL: 1, Reason.SLOW_FORWARDED: 1}
+
+
+def test_a_trace_has_each_packet_once_whoever_finishes_it(wire: Wire) -> None:
+    seen: list[Seen] = []
+    wire.plane.trace(KEYS[0], seen.append)
+    try:
+        on_the_fast_path, answered_here = echo_request(SUBSCRIBER, CORE), echo_request(SUBSCRIBER, GATEWAY)
+        in_fragments = packet(SUBSCRIBER, CORE, payload=bytes(1470), identification=10)
+        for request in (on_the_fast_path, answered_here):
+            wire.up(request)
+            wire.at_lac(lambda data: is_icmp(data, 0))
+        wire.lac.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: IP_PMTUDISC_DONT
+        wire.up(in_fragments)
+        wire.serve()
+        wire.at_core(lambda data: data[4:6] == b"\0\x0a")
+        wire.plane.show_traced()
+    finally:
+        wire.plane.trace(KEYS[0], None)
+    seen.sort(key=lambda shown: shown.at_ns)
+    found = [inner for inner in map(decapsulated, seen) if inner is not None]
+    assert [(inner.to_peer, inner.packet) for inner in found if not inner.to_peer] == [
+        (False, on_the_fast_path),
+        (False, answered_here),
+        (False, in_fragments),
+    ]
+    replies = [inner.packet for inner in found if inner.to_peer]
+    assert len(replies) == 2 and all(is_icmp(reply, 0) for reply in replies)
+    assert all(sum16(shown.packet[:20]) == 0 for shown in seen)
+    assert wire.moved()[Reason.SLOW_FORWARDED] == 1
 
 
 def test_a_ttl_that_ends_on_the_way_up_is_answered_by_the_kernel(wire: Wire) -> None:
