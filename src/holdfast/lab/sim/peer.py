@@ -1,24 +1,23 @@
 """Somebody else's L2TP daemon, as far as control messages go: what the four that were measured have in common.
 
 It shares no code with `protocol`, so that the two cannot be wrong in the same way. How a daemon differs, its defects
-included, is in `peers`. Invariant: `sent` holds what the daemon believes unacknowledged, in order.
+included, is in `peers`.
 """
 
 from collections.abc import Callable
 from random import Random
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar
 
 from holdfast.core.clock import SECOND, Instant
 from holdfast.lab.sim.peer_ppp import Ppp
-from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
+from holdfast.lab.sim.peer_sender import Sender
+from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Tunnel
 from holdfast.lab.sim.peer_wire import (
     Attr,
     Heard,
     Kind,
     avp,
     data_header,
-    header,
-    message,
     read,
     response,
     u16,
@@ -26,46 +25,27 @@ from holdfast.lab.sim.peer_wire import (
 )
 from holdfast.records import Side
 
-SECONDS: TypeAlias = tuple[int, ...]
 
-OUR_WINDOW: Final = 16
-"""The Receive Window Size that we advertise."""
-
-
-class Peer:
+class Peer(Sender):
     """One daemon in one role, with any number of tunnels to us."""
 
     name: ClassVar[str]
-    intervals: ClassVar[SECONDS]
-    """Seconds between the sends of a message; after the last it is given up."""
-
-    says_goodbye: ClassVar[bool] = False
-    """Whether a tunnel that is given up ends with StopCCN."""
-
     hello_s: ClassVar[int] = 60
     window: ClassVar[int | None] = None
-    retransmits: ClassVar[str] = "oldest"
-    """What goes out again when an acknowledgement is missing: "each" by its own timer, the "oldest", or "all"."""
-
-    current_nr: ClassVar[bool] = True
-    """Whether a retransmission carries the Nr of now, or that of its first send."""
-
     keeps_lost_calls: ClassVar[bool] = False
     """Whether a CDN that names no session of its own cannot end a call."""
 
     def __init__(self, side: Side, random: Random, secret: bytes, transmit: Callable[[bytes], None]) -> None:
+        super().__init__(random, transmit)
         self.side = side
-        self.tunnels: dict[int, Tunnel] = {}
         self.defects: list[str] = []
         """Its own faults that were brought out: what no message of ours may do."""
         self.dead = False
-        self.on_acknowledged: Callable[[Tunnel, Sent], None] = lambda tunnel, sent: None
-        self.on_given_up: Callable[[Tunnel, Sent], None] = lambda tunnel, sent: None
         self.on_expired: Callable[[Tunnel, Call], None] = lambda tunnel, call: None
         self.on_wedged: Callable[[Tunnel, Heard], None] = lambda tunnel, heard: None
         self.ppp: Callable[[Tunnel, Call, Instant], Ppp] | None = None
         """Makes the link of a call that is up."""
-        self._random, self._secret, self._transmit = random, secret, transmit
+        self._secret = secret
 
     # What its operator and its subscribers do.
 
@@ -149,33 +129,6 @@ class Peer:
                     call.ppp.timer(now)
                     self._follow(tunnel, call, call.ppp, now)
 
-    def _retransmit(self, tunnel: Tunnel, sent: Sent, now: Instant) -> None:
-        if sent.sends >= len(self.intervals):
-            self._give_up(tunnel, sent, now)
-            return
-        self._put(tunnel, sent)
-        sent.due = now + self.intervals[sent.sends - 1] * SECOND
-        if self.retransmits == "all":
-            for other in tunnel.sent[1:]:
-                self._put(tunnel, other)
-
-    def _give_up(self, tunnel: Tunnel, sent: Sent, now: Instant) -> None:
-        if tunnel.closing or not tunnel.up:
-            self._remove(tunnel, "nobody answered")
-            return
-        self.on_given_up(tunnel, sent)
-        why = f"{sent.kind.name} was not acknowledged"
-        if self.says_goodbye:
-            self.stop(tunnel, now, b"\0\1\0\0Timeout", why)
-        else:
-            self._remove(tunnel, why)
-
-    def _remove(self, tunnel: Tunnel, why: str) -> None:
-        tunnel.ended = tunnel.ended or why
-        tunnel.up = False
-        tunnel.calls.clear()
-        self.tunnels.pop(tunnel.local, None)
-
     # PPP.
 
     def frame(self, tunnel_id: int, session: int, payload: bytes, now: Instant) -> None:
@@ -229,21 +182,6 @@ class Peer:
     def unknown(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
         """A message type that it does not know."""
         self.defects.append(f"{self.name} was sent message type {heard.kind}")
-
-    def acknowledged(self, tunnel: Tunnel, nr: int, now: Instant) -> None:
-        """Everything before `nr` has arrived."""
-        progress = False
-        while tunnel.sent and 0 < (nr - tunnel.sent[0].ns) % NUMBERS < NUMBERS // 2:
-            sent = tunnel.sent.pop(0)
-            progress = True
-            self.on_acknowledged(tunnel, sent)
-            if sent.kind is Kind.STOPCCN:
-                self._remove(tunnel, tunnel.ended)
-                return
-        if progress and tunnel.sent and self.retransmits != "each":
-            oldest = tunnel.sent[0]
-            oldest.sends, oldest.due = 1, now + self.intervals[0] * SECOND
-        self._admit(tunnel, now)
 
     def execute(self, tunnel: Tunnel, heard: Heard, now: Instant) -> None:
         """A message in its turn."""
@@ -313,7 +251,7 @@ class Peer:
         self.tunnels[tunnel.local] = tunnel
         return tunnel
 
-    # Sending.
+    # What it says of itself.
 
     def _about(self, tunnel: Tunnel) -> list[bytes]:
         avps = [
@@ -339,46 +277,6 @@ class Peer:
             expected = response(Kind(heard.kind), self._secret, tunnel.challenge)[6:]
             if heard.value(Attr.RESPONSE) != expected:
                 self.defects.append(f"{self.name} was given a wrong response")
-
-    def _send(
-        self,
-        tunnel: Tunnel,
-        kind: Kind,
-        now: Instant,
-        *avps: bytes,
-        session: int = 0,
-        call: Call | None = None,
-    ) -> None:
-        sent = Sent(session, kind, message(kind, *avps), call)
-        if call is not None and kind is not Kind.CDN:
-            call.asked = sent
-        tunnel.waiting.append(sent)
-        self._admit(tunnel, now)
-
-    def _admit(self, tunnel: Tunnel, now: Instant) -> None:
-        """Send what our window has room for."""
-        while tunnel.waiting and len(tunnel.sent) < OUR_WINDOW:
-            sent = tunnel.waiting.pop(0)
-            sent.ns, sent.nr = tunnel.ns, tunnel.nr
-            tunnel.ns = (tunnel.ns + 1) % NUMBERS
-            tunnel.sent.append(sent)
-            self._put(tunnel, sent)
-            sent.first, sent.due = now, now + self.intervals[0] * SECOND
-
-    def _put(self, tunnel: Tunnel, sent: Sent) -> None:
-        if sent is tunnel.sent[0] or self.retransmits == "each" or not sent.sends:
-            sent.sends += 1
-        if self.current_nr:
-            sent.nr = tunnel.nr
-        if sent.nr == tunnel.nr:
-            tunnel.owes = False
-            tunnel.ack_at = None
-        self._transmit(header(tunnel.remote, sent.session, sent.ns, sent.nr, sent.body))
-
-    def _zlb(self, tunnel: Tunnel) -> None:
-        tunnel.owes = False
-        tunnel.ack_at = None
-        self._transmit(header(tunnel.remote, 0, tunnel.ns, tunnel.nr, b""))
 
     def _id(self, taken: dict[int, Tunnel] | dict[int, Call]) -> int:
         while (drawn := self._random.randrange(1, NUMBERS)) in taken:

@@ -7,7 +7,8 @@ of its faults has been brought out that the network alone cannot bring out.
 from typing import ClassVar, Final
 
 from holdfast.core.clock import MILLISECOND, SECOND, Instant
-from holdfast.lab.sim.peer import SECONDS, Peer
+from holdfast.lab.sim.peer import Peer
+from holdfast.lab.sim.peer_sender import SECONDS
 from holdfast.lab.sim.peer_tunnel import NUMBERS, Call, Tunnel
 from holdfast.lab.sim.peer_wire import OPTIONAL, Attr, Heard, Kind
 from holdfast.records import Side
