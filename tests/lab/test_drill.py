@@ -2,6 +2,7 @@
 whose data plane is in the kernel, killed and upgraded.
 """
 
+import errno
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from holdfast.dataplane.ebpf import features
+from holdfast.dataplane.ebpf import features, syscall
 from holdfast.lab import drill, netns
 from holdfast.lab.options import Drill
 from holdfast.lab.report import SCHEMA_FILE
@@ -174,6 +175,18 @@ def test_without_bpf_a_plane_in_the_kernel_is_refused_with_the_reason(
     assert drill.main(["--dataplane", "tc"]) == 2
     said = capsys.readouterr().err
     assert "--dataplane tc: no bpf(2) here" in said and "holdfast doctor" in said
+
+
+@in_the_kernel
+def test_a_kernel_without_tcx_links_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise syscall.BpfError("LINK_CREATE", "tcx", errno.EINVAL)
+
+    monkeypatch.setattr(syscall, "create_link", refuse)
+    assert drill.main([], "upgrade") == 2
+    assert "--dataplane tc: LINK_CREATE tcx: EINVAL" in capsys.readouterr().err
 
 
 def test_without_namespaces_the_drill_says_so(

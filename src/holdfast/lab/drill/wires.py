@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from holdfast.core.errors import LocalError
 from holdfast.dataplane.ebpf import features, syscall
 from holdfast.dataplane.ebpf.libbpf import Loaded
-from holdfast.dataplane.ebpf.shipped import XDP, shipped
+from holdfast.dataplane.ebpf.shipped import TC, XDP, shipped
 from holdfast.dataplane.ebpf.syscall import Attach
 from holdfast.dataplane.interfaces import finish_checksums, index_of
 from holdfast.lab.netns import LabUnavailable, entered
@@ -24,24 +25,41 @@ _FEW = dict.fromkeys(("sessions", "subscribers", "prefixes", "counters", "hops")
 def needed(options: Options) -> None:
     """Raises LabUnavailable where the LNS's plane is to be in the kernel, and cannot."""
     if options.in_kernel and (reason := features.unavailable()) is not None:
-        raise LabUnavailable(f"--dataplane {options.dataplane}: {reason} (`holdfast doctor` has the details)")
+        raise _unavailable(options, reason)
 
 
 @contextmanager
 def wired(options: Options, net: Topology) -> Iterator[None]:
-    """Make the wires so, for as long as this lasts. Raises LocalError."""
-    far_ends = ((net.lac, WIRE), (net.core, CORE_END))
+    """Make the wires so, for as long as this lasts. Raises LabUnavailable where this kernel has no such links."""
     with ExitStack() as stack:
         if options.dataplane:
-            for namespace, name in far_ends:
+            for namespace, name in _far_ends(net):
                 with entered(namespace):
                     finish_checksums(name)
-        if options.dataplane == "xdp":
-            idle = stack.enter_context(Loaded(shipped().path, sizes=_FEW, only=frozenset({XDP})))
-            for namespace, name in far_ends:
-                with entered(namespace):
-                    link = syscall.create_link(
-                        idle.programs[XDP], index_of(name), Attach.XDP, flags=syscall.XDP_DRIVER
-                    )
-                    stack.callback(os.close, link)
+        if options.in_kernel:
+            try:
+                _occupy(stack, options, net)
+            except LocalError as error:
+                raise _unavailable(options, str(error)) from error
         yield
+
+
+def _occupy(stack: ExitStack, options: Options, net: Topology) -> None:
+    """See whether links can be had, and for XDP keep those of the far ends. Raises BpfError, NoLibbpf."""
+    idle = stack.enter_context(Loaded(shipped().path, sizes=_FEW, only=frozenset({TC, XDP})))
+    for namespace, name in _far_ends(net):
+        with entered(namespace):
+            index = index_of(name)
+            os.close(syscall.create_link(idle.programs[TC], index, Attach.TCX_INGRESS, what="tcx"))
+            if options.dataplane == "xdp":
+                flags = syscall.XDP_DRIVER
+                link = syscall.create_link(idle.programs[XDP], index, Attach.XDP, flags=flags, what="XDP")
+                stack.callback(os.close, link)
+
+
+def _far_ends(net: Topology) -> tuple[tuple[str, str], ...]:
+    return (net.lac, WIRE), (net.core, CORE_END)
+
+
+def _unavailable(options: Options, reason: str) -> LabUnavailable:
+    return LabUnavailable(f"--dataplane {options.dataplane}: {reason} (`holdfast doctor` has the details)")
