@@ -5,10 +5,12 @@ from mmap import mmap
 import pytest
 
 from dataplane.ebpf.rig import entry
-from holdfast.dataplane.contract import BadEntry, Entry
+from holdfast.dataplane.contract import BadEntry
 from holdfast.dataplane.ebpf import abi
+from holdfast.dataplane.ebpf.rows import FEW, pack, usable
 from holdfast.dataplane.ebpf.slots import WORDS, Slots
-from holdfast.dataplane.ebpf.table import Packer, claimant
+from holdfast.dataplane.ebpf.table import claimant
+from holdfast.records import Side
 
 ENTRIES = [
     entry(1),
@@ -19,21 +21,50 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize("clamp_mss", [False, True])
-@pytest.mark.parametrize("one", ENTRIES, ids=lambda one: str(one.local_session))
-def test_what_is_packed_fast_is_what_the_layout_says(one: Entry, clamp_mss: bool) -> None:
-    ids, session, address, prefix, subscriber = Packer(clamp_mss=clamp_mss).elements(one, 77)
-    assert abi.elements(one, 77, clamp_mss=clamp_mss) == (ids, session, address, prefix, subscriber)
-    assert claimant(subscriber) == one.key
+@pytest.mark.parametrize("count", [len(ENTRIES), 10 * FEW])
+def test_what_is_packed_together_is_what_the_layout_says_of_each(count: int, clamp_mss: bool) -> None:
+    entries = [ENTRIES[n % len(ENTRIES)] for n in range(count)]
+    slots, traced = [7 * n for n in range(count)], {ENTRIES[1].key}
+    rows = pack(entries, slots, clamp_mss=clamp_mss, traced=traced)
+    each = [
+        abi.elements(one, slot, clamp_mss=clamp_mss, traced=one.key in traced)
+        for one, slot in zip(entries, slots, strict=True)
+    ]
+    assert [abi.Keyed(*of_one) for of_one in zip(*rows.columns(), strict=True)] == each
+    assert [claimant(keyed.subscriber) for keyed in each] == [one.key for one in entries]
 
 
+@pytest.mark.parametrize("count", [1, 10 * FEW])
 @pytest.mark.parametrize(
     "wrong",
-    [{"address": "host"}, {"local": ("", 0)}, {"magic": -1}, {"mtu": 70000}, {"prefix": "::/128"}],
+    [
+        {"address": "host"},
+        {"address": "100.64.7"},
+        {"local": ("", 0)},
+        {"peer": ("192.0.2.1", 70_000)},
+        {"magic": -1},
+        {"mtu": 70_000},
+        {"mtu": 67},
+        {"peer_session": 0},
+        {"key": 5},
+        {"prefix": "::/128"},
+        {"prefix": "2001:db8::1/64"},
+        {"prefix": "2001:db8::/+6"},
+        {"prefix": "ten/64"},
+    ],
     ids=str,
 )
-def test_what_no_map_can_hold_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(BadEntry):
-        Packer(clamp_mss=False).elements(entry(1, **wrong), 0)
+def test_what_no_map_can_hold_is_refused_and_found(wrong: dict[str, object], count: int) -> None:
+    entries = [entry(n) for n in range(1, count)] + [entry(count, **wrong), entry(count + 1)]
+    good, _, error = usable(entries)
+    assert good == entries[: count - 1]
+    assert isinstance(error, BadEntry)
+    assert f"{entries[count - 1].key:#x}" in str(error)
+
+
+def test_an_entry_of_a_lac_is_not_for_maps_to_refuse() -> None:
+    entries = [entry(1), entry(2, side=Side.LAC, local=("", 0)), entry(3)]
+    assert usable(entries) == (entries, None, None)
 
 
 def test_slots_are_given_in_turn_kept_and_given_again() -> None:

@@ -5,7 +5,6 @@ number; tests/dataplane/test_abi.py compares them with what a C compiler makes o
 fields in network order come first (struct code "!"), then those in the machine's own ("=").
 """
 
-import ipaddress
 import socket
 import struct
 import time
@@ -36,6 +35,9 @@ class Flag(IntFlag):
     PFC = 16
     LENGTH = 32
     TRACE = 64
+
+
+_TO_DAEMON, _CLAMP_MSS, _ANSWER_ECHO, _ACFC, _PFC, _LENGTH, _TRACE = map(int, Flag)
 
 
 class Reason(IntEnum):
@@ -222,6 +224,8 @@ COUNTERS_SIZE: Final = _counters.size
 CONFIG_SIZE: Final = _config_network.size + _config_host.size
 
 _CLOCK_MONOTONIC_COARSE = 6
+_HOST_BITS = [(1 << (128 - length)) - 1 for length in range(65)]
+"""By length of a prefix."""
 
 
 class Keyed(NamedTuple):
@@ -244,29 +248,36 @@ def ids_key(tunnel: int, session: int) -> bytes:
 
 def prefix_key(network: str) -> tuple[bytes, bytes, int]:
     """A key of `prefixes`, and the prefix and its length as a session has them. Raises ValueError."""
-    parsed = ipaddress.IPv6Network(network)
-    if not 0 < parsed.prefixlen <= 64:
+    text, _, digits = network.partition("/")
+    if not (digits.isdecimal() and 0 < (length := int(digits)) <= 64):
         raise ValueError(f"{network}: the length of a prefix is 1 to 64")
-    packed = parsed.network_address.packed
-    return _prefix.pack(parsed.prefixlen, packed), packed[:8], parsed.prefixlen
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except OSError as error:
+        raise ValueError(f"{network}: {text} is no IPv6 address") from error
+    if int.from_bytes(packed) & _HOST_BITS[length]:
+        raise ValueError(f"{network}: bits are set behind the prefix")
+    return _prefix.pack(length, packed), packed[:8], length
 
 
-def elements(entry: Entry, slot: int, *, clamp_mss: bool = False) -> Keyed:
+def elements(entry: Entry, slot: int, *, clamp_mss: bool = False, traced: bool = False) -> Keyed:
     """What the maps hold for `entry`, whose counters are in `slot`. Raises BadEntry.
 
     The entry's ids and MTU have been checked (`Flows.install` does).
     """
     try:
-        address = socket.inet_aton(entry.address)
-        peer, local = socket.inet_aton(entry.peer[0]), socket.inet_aton(entry.local[0])
+        address, peer, local = (
+            socket.inet_pton(socket.AF_INET, text) for text in (entry.address, entry.peer[0], entry.local[0])
+        )
         key, prefix, length = prefix_key(entry.prefix) if entry.prefix else (b"", b"", 0)
         shared = (
-            (Flag.TO_DAEMON if entry.sequenced else 0)
-            | (Flag.CLAMP_MSS if clamp_mss else 0)
-            | (Flag.ANSWER_ECHO if entry.echo else 0)
-            | (Flag.ACFC if entry.acfc else 0)
-            | (Flag.PFC if entry.pfc else 0)
-            | (Flag.LENGTH if entry.with_length else 0)
+            entry.sequenced * _TO_DAEMON
+            + clamp_mss * _CLAMP_MSS
+            + entry.echo * _ANSWER_ECHO
+            + entry.acfc * _ACFC
+            + entry.pfc * _PFC
+            + entry.with_length * _LENGTH
+            + traced * _TRACE
         )
         ports = (entry.peer[1], entry.local[1])
         session = _session_network.pack(

@@ -12,28 +12,28 @@ what `enumerate` reports, not what was written to them.
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from holdfast.dataplane import ipv4
 from holdfast.dataplane.contract import BadEntry, Entry, Plan, Punt, Verdict
 from holdfast.dataplane.ebpf import abi, counters, syscall
+from holdfast.dataplane.ebpf.compare import compare
 from holdfast.dataplane.ebpf.links import Attached
 from holdfast.dataplane.ebpf.news import News, Tell
 from holdfast.dataplane.ebpf.pins import Pins
 from holdfast.dataplane.ebpf.ring import Ring, missed
+from holdfast.dataplane.ebpf.rows import Fields, Rows, cut, pack, usable
 from holdfast.dataplane.ebpf.service import Service
 from holdfast.dataplane.ebpf.slots import Slots
 from holdfast.dataplane.ebpf.slow import SlowFlows
 from holdfast.dataplane.ebpf.table import (
-    Elements,
     Held,
-    Packer,
     address_key,
     claimant,
     entries_of,
     read,
 )
-from holdfast.dataplane.flows import check
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.trace import Seen, Sink
 from holdfast.dataplane.tun import Device, Socket, TunPlane
@@ -60,7 +60,7 @@ class EbpfPlane:
         icmp_source: str = "",
     ) -> None:
         self._pins, self._service, self._tell = pins, service, tell
-        self._mss_clamp, self._packer = mss_clamp, Packer(clamp_mss=mss_clamp)
+        self._mss_clamp = mss_clamp
         self._entries: dict[int, Entry] = {}
         self._slots = Slots(pins.slots, pins.max_sessions)
         self._flows = SlowFlows(self, self._slots.view, mss_clamp=mss_clamp, icmp_source=icmp_source)
@@ -77,7 +77,7 @@ class EbpfPlane:
         """Find out which sessions the maps hold, and what those of the set that they replace have counted."""
         maps = self._pins.maps
         self._seen = read(maps)
-        slots = self._seen.slots
+        slots = dict(zip(self._seen.keys, self._seen.sessions.slots, strict=True))
         if len(set(slots.values())) < len(slots):  # no telling whose a shared slot's counters are
             for slot, many in Counter(slots.values()).items():
                 for key in [key for key, its in slots.items() if its == slot and many > 1]:
@@ -94,9 +94,10 @@ class EbpfPlane:
 
     def install(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries (DataPlane.install). Raises BadEntry, BpfError."""
-        known, flows, pack, slots = self._entries, self._flows, self._packer.elements, self._slots.by_key
-        traced = flows.sinks
-        packed: list[Elements] = []
+        known, flows, slots = self._entries, self._flows, self._slots.by_key
+        entries, fields, refused = usable(entries)
+        self._take_slots(entries)
+        installed: list[Entry] = []
         mtus: list[int] = []
         replaced: list[Entry] = []
         self._seen = None
@@ -106,19 +107,10 @@ class EbpfPlane:
                 old = known.get(key)
                 if old == entry:
                     continue
-                check(entry)
-                slot = slots.get(key)
-                if slot is None and old is None and entry.side is Side.LNS:
-                    slot = self._take_slot(key)
-                if slot is None:
-                    flows.install((entry,))
+                if key in slots:
+                    installed.append(entry)
                 else:
-                    try:
-                        packed.append(pack(entry, slot, key in traced))
-                    except BadEntry:
-                        if old is None:
-                            self._slots.give_back(key)
-                        raise
+                    flows.install((entry,))
                 known[key] = entry
                 mtus.append(entry.mtu)
                 if old is not None:
@@ -126,30 +118,52 @@ class EbpfPlane:
                 if flows.by_key:
                     flows.change(entry)
                     flows.disown(int.from_bytes(address_key(entry.address), "big"))
+            if refused is not None:
+                raise refused
+        except BadEntry:
+            for entry in entries:
+                if entry.key in slots and entry.key not in known:
+                    self._slots.give_back(entry.key)
+            raise
         finally:
             self._tun.mtu.count(Counter(mtus))
             self._set_counters()
-            self._write(packed)
+            self._write(self._rows(installed, fields))
             for old in replaced:
                 self._tun.mtu.change(old.mtu, 0)
                 if old.key in slots:
                     self._lead_elsewhere(old, known[old.key])
-            if packed:
+            if installed:
                 self._forget_flows()
             self._tun.mtu.adjust(self._device)
 
-    def _take_slot(self, key: int) -> int | None:
-        slot = self._slots.take(key)
-        if slot is not None:
-            total = self._flows.earlier.pop(key, None)
-            if total is not None and slot in self._slots.fresh:
-                self._slots.resume(slot, total)
-        elif not self._full:
+    def _rows(self, entries: Sequence[Entry], fields: Fields | None = None) -> Rows:
+        """What the maps shall hold for entries that have slots. Raises BadEntry.
+
+        `fields` may be those of these entries, or of others.
+        """
+        slots = self._slots.by_key
+        own = [slots[entry.key] for entry in entries]
+        if fields is None or fields.entries != entries:
+            return pack(entries, own, clamp_mss=self._mss_clamp, traced=self._flows.sinks.keys())
+        return fields.rows(own, clamp_mss=self._mss_clamp, traced=self._flows.sinks.keys())
+
+    def _take_slots(self, entries: Sequence[Entry]) -> None:
+        """A slot for each session that is new here. A LAC's need none."""
+        slots, known, earlier = self._slots, self._entries, self._flows.earlier
+        new = dict.fromkeys(e.key for e in entries if e.key not in known and e.side is Side.LNS)
+        keys = [key for key in new if key not in slots.by_key] if slots.by_key else list(new)
+        slots.take_all(keys)
+        for key in keys if earlier else ():
+            slot = slots.by_key.get(key)
+            total = None if slot is None else earlier.pop(key, None)
+            if slot is not None and total is not None and slot in slots.fresh:
+                slots.resume(slot, total)
+        if not self._full and not new.keys() <= slots.by_key.keys():
             self._full = True
             text = "more sessions than the maps hold: these stop while the daemon is away"
             remedy = "raise dataplane.max_sessions"
             self._tell(News("dataplane.full", {"text": text, "remedy": remedy}, warning=True))
-        return slot
 
     def _set_counters(self) -> None:
         """New owners of slots count from nothing."""
@@ -158,17 +172,16 @@ class EbpfPlane:
         to_zero.clear()
         self._slots.fresh.clear()
 
-    def _write(self, packed: list[Elements]) -> None:
+    def _write(self, rows: Rows) -> None:
         """What leads to sessions first, then the sessions."""
-        if not packed:
-            return
-        maps, count = self._pins.maps, len(packed)
-        ids, sessions, addresses, prefixes, subscribers = zip(*packed, strict=True)
-        syscall.update_batch(maps["subscribers"], _joined(addresses), _joined(subscribers), count)
-        for prefix, subscriber in zip(prefixes, subscribers, strict=True):
-            if prefix:
-                syscall.update(maps["prefixes"], prefix, subscriber)
-        syscall.update_batch(maps["sessions"], _joined(ids), _joined(sessions), count)
+        maps, count = self._pins.maps, len(rows.addresses) // 4
+        syscall.update_batch(maps["subscribers"], rows.addresses, rows.subscribers, count)
+        if rows.prefixes:
+            values = cut(rows.subscribers, abi.SUBSCRIBER_SIZE)
+            led = [value for prefix, value in zip(rows.prefixes, values, strict=True) if prefix]
+            keys, to = bytearray(b"".join(rows.prefixes)), bytearray(b"".join(led))
+            syscall.update_batch(maps["prefixes"], keys, to, len(led))
+        syscall.update_batch(maps["sessions"], rows.ids, rows.sessions, count)
 
     def _forget_flows(self) -> None:
         """Let the programs look up everything anew: they remember what they found in the maps for a second."""
@@ -240,35 +253,18 @@ class EbpfPlane:
         Entries that agree are ours from now on: this is how those of a predecessor are adopted.
         """
         seen, self._seen = self._seen or read(self._pins.maps), None
-        slots, known, pack = self._slots.by_key, self._entries, self._packer.elements
-        sessions, subscribers = seen.sessions.get, seen.subscribers.get
-        put: list[Entry] = []
-        new: list[Entry] = []
-        led = 0
-        for key, entry in want.items():
-            slot = slots.get(key)
-            if slot is None:
-                if known.get(key) != entry:
-                    put.append(entry)
-                continue
-            try:
-                elements = pack(entry, slot)
-            except BadEntry:
-                put.append(entry)
-                continue
-            ids, session, address, prefix, subscriber = elements
-            if not prefix and sessions(ids) == session and subscribers(address) == subscriber:
-                led += 1
-            elif _differs(entry, elements, seen, want):
-                put.append(entry)
-                continue
-            if key not in known:
-                new.append(entry)
-        if led < len(seen.subscribers) or seen.prefixes:
-            self._strays = _strays(seen, want)
-        self._tun.mtu.count(Counter(entry.mtu for entry in new))
-        known.update((entry.key, entry) for entry in new)
-        return Plan(put, [key for key in {**slots, **known} if key not in want])
+        slots, known = self._slots.by_key, self._entries
+        compared = compare(
+            seen, want, slots, partial(pack, clamp_mss=self._mss_clamp, traced=self._flows.sinks.keys())
+        )
+        wrong, self._strays = compared.wrong, compared.strays
+        if len(compared.agreed) < len(want):
+            wrong |= {key for key, entry in want.items() if key not in slots and known.get(key) != entry}
+        delete = [*(slots.keys() - want.keys()), *(known.keys() - want.keys() - slots.keys())]
+        new = [entry for entry in compared.agreed if entry.key not in known] if known else compared.agreed
+        self._tun.mtu.count(Counter([entry.mtu for entry in new]))
+        known.update(zip([entry.key for entry in new], new, strict=True))
+        return Plan([entry for key, entry in want.items() if key in wrong] if wrong else [], delete)
 
     def counters(self, key: int) -> Counters:
         """One session's traffic (DataPlane.counters). Raises UnknownSession, BpfError."""
@@ -311,8 +307,7 @@ class EbpfPlane:
         self._flows.trace(key, sink)
         entry, slot = self._entries.get(key), self._slots.by_key.get(key)
         if entry is not None and slot is not None:
-            self._write([self._packer.elements(entry, slot, sink is not None)])
-            self._forget_flows()
+            self._write(self._rows([entry]))
             self._forget_flows()
 
     def traces_fileno(self) -> int:
@@ -435,26 +430,3 @@ class EbpfPlane:
         self._tun.close()
         self._slots.close()
         self._pins.close()
-
-
-def _joined(parts: Iterable[bytes]) -> bytearray:
-    return bytearray(b"".join(parts))
-
-
-def _strays(seen: Held, want: Mapping[int, Entry]) -> tuple[set[bytes], set[bytes]]:
-    """The addresses and prefixes in the maps that no wanted entry has."""
-    addresses = {address_key(entry.address) for entry in want.values()}
-    prefixes = {abi.prefix_key(entry.prefix)[0] for entry in want.values() if entry.prefix}
-    return seen.subscribers.keys() - addresses, seen.prefixes.keys() - prefixes
-
-
-def _differs(entry: Entry, elements: Elements, seen: Held, want: Mapping[int, Entry]) -> bool:
-    """Whether the maps hold something else. An address may lead to a younger session that has it too."""
-    ids, session, address, prefix, subscriber = elements
-    if seen.sessions.get(ids) != session or (prefix and seen.prefixes.get(prefix) != subscriber):
-        return True
-    led = seen.subscribers.get(address)
-    if led == subscriber:
-        return False
-    other = want.get(claimant(led)) if led is not None else None
-    return other is None or other.key == entry.key or other.address != entry.address

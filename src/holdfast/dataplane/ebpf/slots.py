@@ -11,7 +11,7 @@ of their new owners can come, and then empties it and `fresh`, which has every s
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from mmap import mmap
 from typing import Final
 
@@ -68,6 +68,19 @@ class Slots:
             self.fresh.add(slot)
         self.by_key[key] = slot
         return slot
+
+    def take_all(self, keys: Collection[int]) -> None:
+        """A slot for each of these sessions that have none, as far as there are any (`take`)."""
+        kept = [key for key in keys if key in self._left] if self._left else []
+        fresh = [key for key in keys if key not in self._left] if kept else list(keys)
+        first, room = self.high, self.count - self.high
+        unused, others = fresh[:room], fresh[room:]
+        self.high += len(unused)
+        self.view[first * WORDS : self.high * WORDS : WORDS] = memoryview(array("Q", unused))
+        self.by_key.update(zip(unused, range(first, self.high), strict=True))
+        self.fresh.update(range(first, self.high))
+        for key in (*kept, *others):
+            self.take(key)
 
     def give_back(self, key: int) -> None:
         """A session that has taken a slot cannot be installed; it keeps what it had before."""

@@ -1,22 +1,21 @@
-"""Entries as the maps hold them: packed, compared, and read back, a hundred thousand at a time.
+"""Entries as the maps hold them, read back: a hundred thousand at a time.
 
-The layout is `abi`'s (a test compares what this packs with what that does); this is its fast form, since a restart
-packs every session before data flows. An entry in the maps is always of an LNS.
+The layout is `abi`'s; `rows` is the other way. An entry in the maps is always of an LNS.
 """
 
 import socket
 import struct
+import sys
+from array import array
 from collections.abc import Mapping
 from ipaddress import IPv6Network
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-from holdfast.dataplane.contract import Address, BadEntry, Entry
+from holdfast.dataplane.contract import Entry
 from holdfast.dataplane.ebpf import abi, syscall
 from holdfast.dataplane.ebpf.abi import Flag
+from holdfast.dataplane.ebpf.rows import cut, interleaved
 from holdfast.records import Side, session_key
-
-Elements: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes]
-"""Of one entry: key and value of `sessions`; a key of `subscribers`; a key of `prefixes` or ""; the value of both."""
 
 _ends = struct.Struct("!4s4sHH")
 _ids = struct.Struct("!HH")
@@ -26,7 +25,8 @@ _session = struct.Struct(
 _subscriber = struct.Struct(
     "=12s4s4sIHH"
 )  # both ends the other way, the peer's ids, our ids, then host order
-_slot = struct.Struct("=32xI4x")  # of a session
+_SLOT_OF_SESSION: Final = 8
+_SLOT_OF_SUBSCRIBER: Final = 5
 
 _TO_DAEMON, _CLAMP, _ECHO = int(Flag.TO_DAEMON), int(Flag.CLAMP_MSS), int(Flag.ANSWER_ECHO)
 _ACFC, _PFC, _LENGTH = int(Flag.ACFC), int(Flag.PFC), int(Flag.LENGTH)
@@ -36,102 +36,77 @@ _ADDRESS: Final = slice(16, 20)  # of a session's
 _INET = socket.AF_INET
 
 
-class Packer:
-    """Packs entries; remembers what the sessions of one peer have in common."""
+class Dump(NamedTuple):
+    """What a map holds: keys with their values, one behind the other, in the order of the slots that the values name.
 
-    def __init__(self, *, clamp_mss: bool) -> None:
-        self._clamp = _CLAMP if clamp_mss else 0
-        self._ends: dict[Address, tuple[Address, bytes, bytes]] = {}
+    That is about the order in which sessions came, and in which they are wanted and lie in memory; the kernel's own is
+    random. If two values name one slot it is that.
+    """
 
-    def elements(self, entry: Entry, slot: int, traced: bool = False) -> Elements:
-        """What the maps hold for an entry. Raises BadEntry."""
-        try:
-            known = self._ends.get(entry.peer)
-            if known is None or known[0] != entry.local:
-                known = self._ends[entry.peer] = _both_ends(entry)
-            _, ends, reverse = known
-            address = socket.inet_pton(_INET, entry.address)
-            prefix_key, prefix, length = abi.prefix_key(entry.prefix) if entry.prefix else (b"", b"", 0)
-            flags = (
-                self._clamp
-                | (_ECHO if entry.echo else 0)
-                | (_TO_DAEMON if entry.sequenced else 0)
-                | (_ACFC if entry.acfc else 0)
-                | (_PFC if entry.pfc else 0)
-                | (_LENGTH if entry.with_length else 0)
-                | (_TRACE if traced else 0)
-            )
-            mtu, magic = entry.mtu, entry.magic.to_bytes(4, "big")
-            ids = _ids.pack(entry.local_tunnel, entry.local_session)
-            peer_ids = _ids.pack(entry.peer_tunnel, entry.peer_session)
-            session = _session.pack(ends, peer_ids, address, magic, prefix, slot, mtu, length, flags)
-            return (
-                ids,
-                session,
-                address,
-                prefix_key,
-                _subscriber.pack(reverse, peer_ids, ids, slot, mtu, flags),
-            )
-        except (OSError, OverflowError, ValueError, struct.error) as error:
-            raise BadEntry(f"session {entry.key:#x}: {error}") from error
+    rows: bytes
+    key_size: int
+    value_size: int
+    slots: list[int]
+
+    def pairs(self) -> dict[bytes, bytes]:
+        """Values by key."""
+        size = self.key_size
+        return {row[:size]: row[size:] for row in cut(self.rows, size + self.value_size)}
 
 
-def _both_ends(entry: Entry) -> tuple[Address, bytes, bytes]:
-    """Raises OSError, struct.error."""
-    peer, local = socket.inet_pton(_INET, entry.peer[0]), socket.inet_pton(_INET, entry.local[0])
-    ports = entry.peer[1], entry.local[1]
-    return entry.local, _ends.pack(peer, local, *ports), _ends.pack(local, peer, *ports[::-1])
+class Held:
+    """What three maps hold; `keys` are those of the sessions, as records have them."""
 
-
-class Held(NamedTuple):
-    """What three maps hold, by key, and the slot of every session by session key."""
-
-    sessions: dict[bytes, bytes]
-    subscribers: dict[bytes, bytes]
-    prefixes: dict[bytes, bytes]
-    slots: dict[int, int]
+    def __init__(self, sessions: Dump, subscribers: Dump, prefixes: Dump) -> None:
+        self.sessions, self.subscribers, self.prefixes = sessions, subscribers, prefixes
+        halves, width = memoryview(sessions.rows).cast("H"), (sessions.key_size + sessions.value_size) // 2
+        ids = array("H", halves[0::width].tolist() + halves[1::width].tolist())
+        if sys.byteorder == "little":
+            ids.byteswap()
+        both = zip(ids[: len(ids) // 2], ids[len(ids) // 2 :], strict=True)
+        self.keys = [tunnel << 32 | session for tunnel, session in both]  # as session_key has it, but faster
 
 
 def read(maps: Mapping[str, int]) -> Held:
     """Dump the maps. Raises BpfError."""
     size = syscall.map_info(maps["sessions"]).max_entries
-    ids, values = _dump(maps["sessions"], 4, abi.SESSION_SIZE, size)
-    slots = zip(_ids.iter_unpack(ids), _slot.iter_unpack(values), strict=True)
     return Held(
-        _paired(ids, 4, values, abi.SESSION_SIZE),
-        _leads(maps["subscribers"], 4, size),
-        _leads(maps["prefixes"], abi.PREFIX_SIZE, size),
-        {tunnel << 32 | session: slot for (tunnel, session), (slot,) in slots},
+        _dump(maps["sessions"], 4, abi.SESSION_SIZE, size, _SLOT_OF_SESSION),
+        _dump(maps["subscribers"], 4, abi.SUBSCRIBER_SIZE, size, _SLOT_OF_SUBSCRIBER),
+        _dump(maps["prefixes"], abi.PREFIX_SIZE, abi.SUBSCRIBER_SIZE, size, _SLOT_OF_SUBSCRIBER),
     )
 
 
-def _leads(fd: int, key_size: int, size: int) -> dict[bytes, bytes]:
-    keys, values = _dump(fd, key_size, abi.SUBSCRIBER_SIZE, size)
-    return _paired(keys, key_size, values, abi.SUBSCRIBER_SIZE)
-
-
-def _dump(fd: int, key_size: int, value_size: int, size: int) -> tuple[memoryview, memoryview]:
+def _dump(fd: int, key_size: int, value_size: int, size: int, word: int) -> Dump:
+    """`word`: which of 32 bits in a value is the slot."""
     keys, values, count = syscall.lookup_batch(fd, key_size, value_size, size)
-    return memoryview(keys)[: count * key_size], memoryview(values)[: count * value_size]
-
-
-def _paired(keys: memoryview, key_size: int, values: memoryview, value_size: int) -> dict[bytes, bytes]:
-    pairs = zip(
-        struct.iter_unpack(f"{key_size}s", keys), struct.iter_unpack(f"{value_size}s", values), strict=True
-    )
-    return {key: value for (key,), (value,) in pairs}
+    held = memoryview(values)[: count * value_size]
+    rows = interleaved((memoryview(keys)[: count * key_size], held), count, key_size + value_size)
+    slots = held.cast("I")[word :: value_size // 4].tolist()
+    places: list[bytes | None] = [None] * (max(slots, default=-1) + 1)
+    if len(places) <= size:
+        for slot, row in zip(slots, cut(rows, key_size + value_size), strict=True):
+            places[slot] = row
+        ordered = [row for row in places if row is not None]
+        if len(ordered) == count:
+            slots = [slot for slot, row in enumerate(places) if row is not None]
+            return Dump(b"".join(ordered), key_size, value_size, slots)
+    return Dump(bytes(rows), key_size, value_size, slots)
 
 
 def entries_of(held: Held, *, clamp_mss: bool) -> dict[int, Entry]:
     """The entries that are wholly there: what leads to a session leads to it, or to a younger one with its address."""
     clamp = _CLAMP if clamp_mss else 0
     found: dict[int, Entry] = {}
-    for ids, value in held.sessions.items():
+    sessions, subscribers, prefixes = (
+        each.pairs() for each in (held.sessions, held.subscribers, held.prefixes)
+    )
+    for ids, value in sessions.items():
         entry, slot, flags = _entry(ids, value)
-        led = held.subscribers.get(value[_ADDRESS], b"")
-        whole = _leads_to(led, ids, slot) or _has_address(held, led, value[_ADDRESS])
+        led = subscribers.get(value[_ADDRESS], b"")
+        whole = _leads_to(led, ids, slot) or _has_address(sessions, led, value[_ADDRESS])
         if entry.prefix:
-            whole = whole and _leads_to(held.prefixes.get(abi.prefix_key(entry.prefix)[0], b""), ids, slot)
+            whole = whole and _leads_to(prefixes.get(abi.prefix_key(entry.prefix)[0], b""), ids, slot)
         if whole and flags & _CLAMP == clamp:
             found[entry.key] = entry
     return found
@@ -170,9 +145,9 @@ def _leads_to(subscriber: bytes, ids: bytes, slot: int) -> bool:
     return bool(subscriber) and _subscriber.unpack(subscriber)[2:4] == (ids, slot)
 
 
-def _has_address(held: Held, subscriber: bytes, address: bytes) -> bool:
+def _has_address(sessions: Mapping[bytes, bytes], subscriber: bytes, address: bytes) -> bool:
     """Whether the session that this leads to has that address."""
-    return held.sessions.get(subscriber[_IDS_AT : _IDS_AT + 4], b"")[_ADDRESS] == address
+    return sessions.get(subscriber[_IDS_AT : _IDS_AT + 4], b"")[_ADDRESS] == address
 
 
 def claimant(subscriber: bytes) -> int:

@@ -17,10 +17,10 @@ from typing import Final, NamedTuple
 from holdfast.dataplane.ebpf import abi, counters, syscall
 from holdfast.dataplane.ebpf.abi import Reason
 from holdfast.dataplane.ebpf.libbpf import Loaded
+from holdfast.dataplane.ebpf.rows import pack
 from holdfast.dataplane.ebpf.service import FLOW_LIFE_MS
 from holdfast.dataplane.ebpf.shipped import PROGRAMS, TC, XDP, shipped
 from holdfast.dataplane.ebpf.syscall import Attach
-from holdfast.dataplane.ebpf.table import Packer
 from holdfast.dataplane.interfaces import index_of
 from holdfast.lab.bench.dataplane.traffic import (
     CORE,
@@ -80,15 +80,14 @@ class Place:
 
     def install(self, sessions: int) -> None:
         """Have sessions 1 to `sessions` in the maps, and no others. Raises BpfError."""
-        maps, packer = self.plane.maps, Packer(clamp_mss=False)
-        packed = [packer.elements(entry(number), number) for number in range(1, sessions + 1)]
-        for name, key, value in (("subscribers", 2, 4), ("sessions", 0, 1)):
-            keys, values = (bytearray(b"".join(each[at] for each in packed)) for at in (key, value))
-            syscall.update_batch(maps[name], keys, values, sessions)
+        maps, slots = self.plane.maps, range(1, sessions + 1)
+        rows = pack([entry(number) for number in slots], slots)
+        syscall.update_batch(maps["subscribers"], rows.addresses, rows.subscribers, sessions)
+        syscall.update_batch(maps["sessions"], rows.ids, rows.sessions, sessions)
         for number in range(sessions + 1, self._installed + 1):
-            ids, _, address, _, _ = packer.elements(entry(number), number)
-            syscall.delete(maps["sessions"], ids)
-            syscall.delete(maps["subscribers"], address)
+            gone = abi.elements(entry(number), number)
+            syscall.delete(maps["sessions"], gone.ids)
+            syscall.delete(maps["subscribers"], gone.address)
         self._installed = sessions
 
     def run(self, variant: Variant, stream: Stream, packets: int) -> Sent:
