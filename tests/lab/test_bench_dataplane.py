@@ -42,5 +42,5 @@ def test_every_variant_forwards_and_every_figure_is_there(capfd: pytest.CaptureF
         for variant in ("floor", "xdp", "xdp, no cache", "tc", "kernel")
     }
     assert all(row.arrived >= 0.99 for row in result.rates)
-    assert len(result.figures) == 8
-    assert [table.row_count for table in tables(result)] == [10, 8]
+    assert len(result.figures) == 14
+    assert [table.row_count for table in tables(result)] == [10, 14]

@@ -46,6 +46,7 @@ _SHAPES: Final = {
     SLOTS: (4, SLOT_SIZE),
 }
 """Key and value sizes of the maps that Python reads."""
+_OTHERS: Final = frozenset({"locals", "ports", "config", "rx_flows", "tx_flows", "captures", "capturing"})
 
 
 class Pins:
@@ -207,7 +208,7 @@ def _adopt(root: str, directory: str, tell: Tell) -> Pins | None:
 
 
 def _is_whole(maps: Mapping[str, int], programs: Mapping[str, int]) -> bool:
-    if not (_SHAPES.keys() <= maps.keys() and set(PROGRAMS) <= programs.keys()):
+    if not (_SHAPES.keys() | _OTHERS <= maps.keys() and set(PROGRAMS) <= programs.keys()):
         return False
     infos = {name: syscall.map_info(maps[name]) for name in _SHAPES}
     entries = {infos[name].max_entries for name in (*_SIZED, SLOTS)}

@@ -14,6 +14,8 @@ from socket import inet_aton
 from statistics import median
 from typing import Final, Literal, NamedTuple
 
+import msgspec
+
 from holdfast.dataplane.contract import Address, Entry
 from holdfast.dataplane.ebpf import syscall
 from holdfast.dataplane.ebpf.libbpf import Loaded
@@ -64,6 +66,12 @@ def entry(number: int) -> Entry:
         echo=True,
         magic=number,
     )
+
+
+def entry6(number: int) -> Entry:
+    """The same with a /64 of its own."""
+    prefix = f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64"
+    return msgspec.structs.replace(entry(number), prefix=prefix)
 
 
 class Stream(NamedTuple):
