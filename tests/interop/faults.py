@@ -160,8 +160,9 @@ SLOWLY_MS = 200
 
 
 def during_set_up(calling: Sequence[Line], quiet: Sequence[Line], moment: str) -> None:
-    """Killed with calls half-made: a minute later they are nowhere, or whole; the others are untouched."""
+    """Killed with calls half-made: a minute later they are nowhere, or whole; tunnels and other sessions stay."""
     before = observe(quiet)
+    tunnels = [line.tunnel for line in calling]
     kill_half_made(calling, before, moment)
     restart(quiet)
     recovered(quiet)
@@ -169,8 +170,9 @@ def during_set_up(calling: Sequence[Line], quiet: Sequence[Line], moment: str) -
         _until_decided(line)
     expect_unnoticed(before)
     connect(calling)
-    for line in calling:
+    for line, tunnel in zip(calling, tunnels, strict=True):
         line.expect_pings()
+        assert (line.tunnel.id, line.tunnel.peer_id) == (tunnel.id, tunnel.peer_id), line.name
     hang_up(calling)
     expect_clear_and_call(quiet)
 
