@@ -54,7 +54,7 @@ class Line(LineFromOurLac):
 
     @property
     def peer_address(self) -> str:
-        return LNS_ADDRESSES[self.subscriber]
+        return LNS_ADDRESSES[self.kind]
 
     @property
     def at_peer(self) -> Session | None:
