@@ -73,8 +73,8 @@ class Line(LineFromOurLac):
 
 
 @contextmanager
-def our_lac(make_directory: MakeDirectory, silence_s: int = 240) -> Iterator[Stage[Line]]:
-    """Our LAC with subscribers of two l2tpns; the first ones have called already. `silence_s` is l2tpns's."""
+def our_lac(make_directory: MakeDirectory) -> Iterator[Stage[Line]]:
+    """Our LAC with subscribers of two l2tpns; the first ones have called already."""
     users = {name: User(PASSWORD, address) for name, address in ADDRESSES.items()}
     with ExitStack() as at_end:
         lab, net = at_end.enter_context(laboratory())
@@ -92,7 +92,6 @@ def our_lac(make_directory: MakeDirectory, silence_s: int = 240) -> Iterator[Sta
                 secret=secret,
                 authentication=AUTHENTICATION[kind],
                 number=number,
-                silence_s=silence_s,
             )
             for number, (kind, secret) in enumerate(SECRETS.items(), start=1)
         }

@@ -74,6 +74,10 @@ def test_a_lost_call_is_ended_at_l2tpns_by_its_own_id(stage: Stage[Line], lines:
     expect_unnoticed(before)
 
 
+def test_hello_during_the_outage(lines: Sequence[Line]) -> None:
+    faults.hello(lines, HELLO_WITHIN_S)
+
+
 @pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
 def test_cdn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.cdn(lines, seconds)

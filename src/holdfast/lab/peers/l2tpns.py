@@ -60,12 +60,8 @@ class L2tpns:
         secret: str,
         authentication: str = "pap",
         number: int = 1,
-        silence_s: int = 240,
     ) -> None:
-        """`address` is where LACs find it, `inside_address` its own on PPP links; "pap" or "chap" authenticates.
-
-        A session from which it has heard nothing for `silence_s` is ended (its own default).
-        """
+        """`address` is where LACs find it, `inside_address` its own on PPP links; "pap" or "chap" authenticates."""
         self._command_line = (f"127.0.0.{number}", _COMMAND_PORT)
         self.log = directory / "l2tpns.log"
         self._namespace = namespace
@@ -87,7 +83,6 @@ class L2tpns:
             "peer_address": inside_address,
             "iftun_address": inside_address,
             "cli_bind_address": self._command_line[0],
-            "idle_echo_timeout": silence_s,
             "cluster_interface": '"lo"',
             "cluster_address": f"239.192.0.{number}",
             "cluster_hb_interval": 2,
