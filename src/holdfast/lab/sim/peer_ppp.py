@@ -156,6 +156,8 @@ class Ppp:
         self._unanswered = 0
         if protocol == LCP and code in (TERMINATE, TERMINATED, ECHO, ECHOED, PROTOCOL_REJECT):
             self._housekeeping(code, number, body)
+        elif protocol != LCP and self._stage == LCP:
+            return
         elif protocol in KNOWN:
             self._negotiate(protocol, code, number, body, now)
         elif protocol == PAP:
@@ -177,6 +179,8 @@ class Ppp:
         if code == REQUEST:
             if self._open(protocol):
                 self._anew(protocol, now)
+            elif protocol == IPCP:
+                self._identified = self._identified or not self._gives  # the Success was lost
             self._answer(protocol, number, body)
         elif number != self._requests.get(protocol):
             return
