@@ -66,7 +66,8 @@ class Resync(msgspec.Struct, gc=False, kw_only=True):
     """One tunnel on its way back. `acked` and `nr` are the record's; `peer_next` is the Ns of the last ZLB.
 
     `tried` is the number of the HELLO that tries out the send side; `in_step`: our own Nr is proved. `gone_at` is when
-    we were last there, None if that is not known. `lowest` is the lowest Ns that came before its turn.
+    we were last there, None if that is not known. `lowest` is the lowest Ns that came before its turn. `announced` is the
+    peer's next Ns when it proved our number: what it sends from then on is repeated to us as to anybody.
     """
 
     acked: int
@@ -79,6 +80,7 @@ class Resync(msgspec.Struct, gc=False, kw_only=True):
     tried: int = 0
     in_step: bool = False
     peer_next: int | None = None
+    announced: int | None = None
     lowest: int | None = None
     settle_at: Instant | None = None
 
@@ -134,6 +136,8 @@ def hear(resync: Resync, ns: int, nr: int, expected: int, *, is_zlb: bool, now: 
     the Ns counts all the same: it may carry the Nr of its first time.
     """
     late = seq.before(nr, resync.acked)
+    if resync.phase is Phase.PROVING and nr == seq.succ(resync.tried) and not seq.before(ns, expected):
+        resync.announced = ns if is_zlb else seq.succ(ns)
     if not late or not is_zlb:
         _hear_receive_side(resync, ns, expected, is_zlb=is_zlb, now=now)
     if late:
@@ -151,7 +155,9 @@ def hear(resync: Resync, ns: int, nr: int, expected: int, *, is_zlb: bool, now: 
 
 
 def _hear_receive_side(resync: Resync, ns: int, expected: int, *, is_zlb: bool, now: Instant) -> None:
-    """We are in step once everything has come that the peer's last ZLB says it has sent."""
+    """We are in step once everything has come that the peer had sent when it proved our number; until then, what its
+    last ZLB says it has sent.
+    """
     reached = expected
     if is_zlb:
         resync.peer_next = ns
@@ -160,9 +166,15 @@ def _hear_receive_side(resync: Resync, ns: int, expected: int, *, is_zlb: bool, 
         reached = seq.succ(expected)
     elif seq.before(expected, ns) and (resync.lowest is None or seq.before(ns, resync.lowest)):
         resync.lowest = ns
-    resync.in_step = resync.peer_next is not None and not seq.before(reached, resync.peer_next)
+    sent = _sent(resync)
+    resync.in_step = sent is not None and not seq.before(reached, sent)
     if resync.settle_at is None:
         resync.settle_at = now + _wait(resync, now)
+
+
+def _sent(resync: Resync) -> int | None:
+    """The number behind what the peer may have sent that we have not seen."""
+    return resync.announced if resync.announced is not None else resync.peer_next
 
 
 def _wait(resync: Resync, now: Instant) -> Duration:
@@ -180,12 +192,10 @@ def _wait(resync: Resync, now: Instant) -> Duration:
 def proved_nr(resync: Resync, expected: int, early: int | None) -> int:
     """Our Nr once the peer's longest retransmission interval has passed.
 
-    It is the lowest number that the peer still repeats (`early` is the lowest of those that are kept), else the one
-    that its ZLB announced, else the one that is expected anyway.
+    It is the lowest number that the peer still repeats (`early` is the lowest of those that are kept) or the one behind
+    what it had sent when we came back, whichever is lower; if neither is known, the one that is expected anyway.
     """
-    repeated = [ns for ns in (early, resync.lowest) if ns is not None and seq.before(expected, ns)]
-    if repeated:
-        return min(repeated, key=lambda ns: seq.distance(expected, ns))
-    if resync.peer_next is not None and seq.before(expected, resync.peer_next):
-        return resync.peer_next
-    return expected
+    known = [
+        ns for ns in (early, resync.lowest, _sent(resync)) if ns is not None and seq.before(expected, ns)
+    ]
+    return min(known, key=lambda ns: seq.distance(expected, ns), default=expected)
