@@ -37,6 +37,9 @@ FOUND = {
     ("xl2tpd", 1304): "a CHAP Success that was lost while PPP was negotiated anew",
     ("xl2tpd", 1955): "a crash while IPCP was negotiated anew",
     ("go-l2tp", 39): "a late Configure-Request for a link that was up",
+    ("go-l2tp", 6090): "a late challenge, and a Success that was lost",
+    ("l2tpns", 5473): "a restart while PPP was negotiated anew",
+    ("l2tpns", 6294): "a password that came before LCP was open",
     ("l2tpns", 27): "two HELLOs that crossed",
 }
 """Seeds that ended badly once, and what they met."""

@@ -41,6 +41,7 @@ def test_a_crash_at_every_boundary_of_a_life(daemon: str) -> None:
 FOUND = {
     ("accel-ppp", 0): "messages of the former life that the peer had kept took the place of new ones",
     ("accel-ppp", 16): "calls of the former life that the peer had kept, and that nobody ended",
+    ("accel-ppp", 210): "more ICRPs for lost calls at once than there may be CDNs for lost calls in a second",
     ("accel-ppp", 1400): "an ICRP for a call that was not placed any more",
     ("accel-ppp", 3026): "a StopCCN that came after its number had been acknowledged unseen",
     ("accel-ppp", 18): "of several messages all were acknowledged when the first had come",

@@ -667,3 +667,17 @@ def test_probes_that_are_not_answered_keep_the_pace_when_the_process_was_held_up
         assert 0 < len(pair.log) <= pace.PROBES_PER_TICK or not pair.lns.endpoint.ctx.silent_queue
         pair.log.clear()
     assert len(pair.lns.endpoint.ctx.silent_queue) < 200, "each waits for one probe at most"
+
+
+def test_what_the_peer_sends_after_our_return_is_not_acknowledged_unseen() -> None:
+    """It had sent 7 and 8 by then; 9 is new, is lost, and comes again once 7 and 8 are acknowledged."""
+    state = resync.begin(10, 7, 0)
+    assert resync.hear(state, 9, 10, 7, is_zlb=True, now=0) is resync.Verdict.TRY
+    assert resync.hear(state, 9, 11, 7, is_zlb=True, now=0) is resync.Verdict.PROVED
+    resync.hear(state, 11, 12, 7, is_zlb=True, now=3 * SECOND)
+    resync.hear(state, 10, 12, 7, is_zlb=False, now=3 * SECOND)
+    assert not state.in_step
+    assert resync.proved_nr(state, 7, 10) == 9
+    resync.hear(state, 7, 12, 7, is_zlb=False, now=4 * SECOND)
+    resync.hear(state, 8, 12, 8, is_zlb=False, now=4 * SECOND)
+    assert state.in_step

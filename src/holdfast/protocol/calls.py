@@ -140,11 +140,13 @@ def on_icrp(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
 def _no_such_call(ctx: Context, tunnel: Tunnel, session_id: int, peer_id: int, now: Instant) -> None:
     """An ICRP for a call that was lost in a restart, or that has ended meanwhile: the peer shall not keep it.
 
-    A CDN of before could not name the peer's session in its header, and l2tpns goes by that alone.
+    A CDN of before could not name the peer's session in its header, and l2tpns goes by that alone. An ICRP comes once,
+    and only for an ICRQ of ours: what `orphans` leaves for later would not come again.
     """
     if orphans.named(ctx, tunnel, session_id, now, peer_id) or not peer_id:
         return
-    if tunnel.established and tunnel.ids.freed_recently(session_id):
+    ours = tunnel.orphans is not None or tunnel.ids.freed_recently(session_id)
+    if tunnel.established and ours:
         send_cdn(
             tunnel,
             peer_id,
