@@ -39,7 +39,7 @@ def show(
     except JournalError as e:
         fail(e)
     if json:
-        print_json(view)
+        print_json(inspect.as_data(view))
         return
     saved = view.saved
     print_fields(

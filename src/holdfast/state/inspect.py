@@ -113,6 +113,12 @@ def export(path: Path, *, secrets: bool = False) -> Iterator[bytes]:
         yield _to_json({"kind": "quarantined", "record": record})
 
 
+def as_data(view: View) -> dict[str, object]:
+    """The same without what is not of the journal, and is no data."""
+    saved = {name: getattr(view.saved, name) for name in view.saved.__struct_fields__ if name != "calls"}
+    return {**{name: getattr(view, name) for name in view.__struct_fields__}, "saved": saved}
+
+
 def without_secrets(saved: Saved) -> Saved:
     """The same records with secrets blanked, and without the octets of records that nobody could read."""
     return Saved(
