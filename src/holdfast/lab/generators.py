@@ -96,9 +96,16 @@ class Generators:
     """
 
     def __init__(
-        self, net: Topology, addresses: list[str], pps: int, directory: Path, lac_end: str = ""
+        self,
+        net: Topology,
+        addresses: list[str],
+        pps: int,
+        directory: Path,
+        lac_end: str = "",
+        processor: int = -1,
     ) -> None:
-        """`lac_end` is where the LAC takes plans if it carries the subscribers' packets itself.
+        """`lac_end` is where the LAC takes plans if it carries the subscribers' packets itself; `processor` where both
+        sides shall stay, -1 for anywhere.
 
         Raises GeneratorFailed.
         """
@@ -119,6 +126,7 @@ class Generators:
                     log=str(self._path(side, "log")),
                     board=str(self._path(side, "board")),
                     echoes=str(self.echoes),
+                    processor=processor,
                 )
                 file = self._path(side, "plan")
                 file.write_bytes(msgspec.json.encode(plan))

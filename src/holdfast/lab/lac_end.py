@@ -34,7 +34,7 @@ from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.null import NullPlane
 from holdfast.lab.blast.packets import head
 from holdfast.lab.stream import PACKET, PATIENCE_NS, TICK_S, Commands, Schedule, Shortfall, Stream
-from holdfast.lab.traffic import ARRIVAL, PORT, Board, Plan, hurry, widen
+from holdfast.lab.traffic import ARRIVAL, PORT, Board, Plan, settle, widen
 from holdfast.wire.header import data_header
 from holdfast.wire.ppp import Protocol, frame
 
@@ -235,6 +235,7 @@ class Conversation:
         try:
             self._plan = msgspec.json.decode(Path(file).read_bytes(), type=Plan)
             self._run = self._plane.begin_run(self._plan)
+            settle(self._plan.processor)
         except (OSError, LocalError, msgspec.DecodeError) as e:
             self._say(str(e))
             self._end()
@@ -278,7 +279,6 @@ class LacEnd(Daemon):
     """The product's daemon with that plane."""
 
     def _take_plane(self, at_end: ExitStack) -> planes.Taken:
-        hurry()
         widen(self._udp.socket)
         plane = SubscribersPlane(self._udp.socket)
         at_end.callback(self._let_go, plane)

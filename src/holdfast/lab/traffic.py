@@ -49,7 +49,8 @@ Side = Literal["lac", "core"]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What one generator is to do: it sends one direction and receives the other. Addresses by session index.
 
-    `echoes` is where a LAC that carries the packets itself leaves what it knows of its LCP Echo-Requests.
+    `echoes` is where a LAC that carries the packets itself leaves what it knows of its LCP Echo-Requests. `processor`:
+    where to stay, -1 for anywhere.
     """
 
     side: Side
@@ -60,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     board: str
     echoes: str = ""
+    processor: int = -1
 
 
 class Board:
@@ -94,9 +96,9 @@ class Board:
 
 def main(argv: list[str]) -> int:
     """The generator process: PLAN is a JSON file. Prints "ready" once its socket is bound."""
-    hurry()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Plan)
+    settle(plan.processor)
     board = Board(plan.board, len(plan.addresses))
     with open(plan.log, "wb", buffering=1 << 20) as log, _open_socket() as sock:
         send = _sender(plan, sock)
@@ -116,10 +118,12 @@ def _open_socket() -> socket.socket:
     return sock
 
 
-def hurry() -> None:
-    """Let this process go before others where that is allowed: it stands for another machine."""
+def settle(processor: int) -> None:
+    """Let this thread go before others where that is allowed, and stay on a processor: it stands for another machine."""
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)
+    if processor >= 0:
+        os.sched_setaffinity(0, {processor})
 
 
 def widen(sock: socket.socket) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from holdfast.lab.assess import Observed, Restarted, assess
 from holdfast.lab.control import ControlError
+from holdfast.lab.drill import wires
 from holdfast.lab.drill.laboratory import DrillFailed
 from holdfast.lab.drill.scene import Scene
 from holdfast.lab.generators import Generators
@@ -61,7 +62,8 @@ def kill_and_report(scene: Scene, number: int) -> Report:
     whole = before.whole()
     addresses = [before.lac[whole[name]].address for name in scene.names.base]
     directory = scene.work / f"traffic-{number}"
-    with Generators(scene.net, addresses, scene.options.pps, directory, scene.lac_end) as traffic:
+    processor = wires.processor(scene.options)
+    with Generators(scene.net, addresses, scene.options.pps, directory, scene.lac_end, processor) as traffic:
         scene.progress = _Traffic(traffic)
         try:
             return _under_traffic(scene, number, before, addresses, traffic)

@@ -2,7 +2,9 @@
 
 The far ends finish checksums themselves and send datagrams one by one, as a network card would: what is left for a
 veth's other end to finish (partial checksums, bursts by UDP_SEGMENT) is the daemon's business, and it is dead at times.
-With XDP both far ends run a program that passes everything: a veth takes redirected frames only then.
+With XDP both far ends run a program that passes everything: a veth takes redirected frames only then. It then also has
+a ring, of 256 frames, that one processor polls; while that one is held up, others would overflow it. So both ends of the
+traffic stay on one processor, which polls whatever their packets fill.
 """
 
 import os
@@ -42,6 +44,11 @@ def wired(options: Options, net: Topology) -> Iterator[None]:
             except LocalError as error:
                 raise _unavailable(options, str(error)) from error
         yield
+
+
+def processor(options: Options) -> int:
+    """Where both ends of the traffic shall stay, -1 for anywhere."""
+    return max(os.sched_getaffinity(0)) if options.dataplane == "xdp" else -1
 
 
 def _occupy(stack: ExitStack, options: Options, net: Topology) -> None:
