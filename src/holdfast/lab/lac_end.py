@@ -165,12 +165,16 @@ class Subscribers:
 
 
 class SubscribersPlane(NullPlane):
-    """A plane behind which the subscribers of a run are; without a run it forwards to nowhere."""
+    """A plane behind which the subscribers of a run are; without a run it forwards to nowhere.
+
+    `behind`: the last batch was a full one, so more waits, and control messages behind it.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__()
         self.socket = sock
         self.subscribers: Subscribers | None = None
+        self.behind = False
 
     def describe(self) -> str:
         """For people (DataPlane.describe)."""
@@ -192,6 +196,7 @@ class SubscribersPlane(NullPlane):
         """Note the run's packets, judge the rest (DataPlane.receive)."""
         if self.subscribers is None:
             return super().receive(inbox)
+        self.behind = inbox.count == inbox.slots
         take, view, starts = self.subscribers.take, inbox.view, inbox.starts
         punts: list[Punt] = []
         for i, length in enumerate(inbox.lengths):
@@ -246,6 +251,10 @@ class Conversation:
     def _tick(self) -> None:
         run = self._run
         if run is None:
+            return
+        if self._plane.behind:  # what is sent later is late, what is heard later may be too late
+            self._plane.behind = False
+            self._loop.call_soon(self._tick)
             return
         more = run.send(self._commands)
         if not self._told and run.done(self._commands):
