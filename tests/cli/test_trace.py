@@ -15,6 +15,8 @@ import pytest
 
 from daemon.pretend import Host, PretendNode
 from dataplane.cases import CORE, IP, LCP, NODE, OURS, PEER, SUBSCRIBER, UP
+from holdfast.core.errors import LocalError
+from holdfast.daemon.traces import TooManyTraces
 from holdfast.dataplane.trace import Seen, outer
 
 Trace = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -130,6 +132,18 @@ def test_ctrl_c_ends_it_with_a_whole_file(
 def test_a_session_that_does_not_exist_leaves_no_file(trace: Trace, tmp_path: Path) -> None:
     done = trace("-o", str(tmp_path / "x.pcap"), session="17/9999")
     assert (done.returncode, done.stderr) == (1, b"holdfast: there is no such session\n")
+    assert not (tmp_path / "x.pcap").exists()
+
+
+@pytest.mark.parametrize(
+    "fault", [TooManyTraces("8 traces run already"), LocalError("no room in the maps")], ids=str
+)
+def test_a_node_that_cannot_says_why(
+    fault: LocalError, trace: Trace, node: PretendNode, tmp_path: Path
+) -> None:
+    node.fault = fault
+    done = trace("-o", str(tmp_path / "x.pcap"))
+    assert (done.returncode, done.stderr.decode()) == (1, f"holdfast: {fault}\n")
     assert not (tmp_path / "x.pcap").exists()
 
 

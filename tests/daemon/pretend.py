@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvloop
 
+from holdfast.core.errors import LocalError
 from holdfast.daemon.api import Server, bind, server
 from holdfast.daemon.traces import Trace
 from holdfast.daemon.views import (
@@ -33,6 +34,7 @@ class PretendNode:
         self.commands: list[tuple[object, ...]] = []
         self.packets: list[Seen] = []
         self.trace_ends = ""
+        self.fault: LocalError | None = None
         self.left = threading.Event()
 
     def node(self) -> NodeView:
@@ -106,6 +108,8 @@ class PretendNode:
         """Shows `packets`, and then ends if there is a reason."""
         if key not in self.keys:
             return None
+        if self.fault is not None:
+            raise self.fault
         trace = Trace(key, raw=raw, snaplen=snaplen, leave=lambda trace: self.left.set())
         for packet in self.packets:
             trace.offer(packet)

@@ -23,6 +23,7 @@ from dataplane.cases import (
     packet,
 )
 from dataplane.planes import NullBench
+from holdfast.core.errors import LocalError
 from holdfast.daemon.effects import Address, Log
 from holdfast.daemon.traces import BEAT_S, MOST_OCTETS, MOST_TRACES, PATIENCE_S, TooManyTraces, Trace, Traces
 from holdfast.daemon.views import TracedPacket, TraceNews
@@ -153,6 +154,22 @@ def test_the_end_of_the_session_is_news(scene: Scene) -> None:
         ("trace.ended", 3),
     ]
     assert scene.sends is None
+
+
+def test_a_data_plane_that_cannot_leaves_nobody_watching(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def refuse(key: int, sink: object) -> None:
+        asked.append(sink)
+        raise LocalError("no room")
+
+    monkeypatch.setattr(scene.bench.plane, "trace", refuse)
+    with pytest.raises(LocalError, match="no room"):
+        scene.watch()
+    assert asked[-1] is None and scene.sends is None and scene.clock.waiting == []
+    assert [log.event for log in scene.logged] == ["dataplane.failed"]
 
 
 def test_there_is_a_limit_to_watchers(scene: Scene) -> None:

@@ -21,6 +21,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
 from holdfast import __version__
+from holdfast.core.errors import LocalError
 from holdfast.daemon.listing import ListGone, Listings
 from holdfast.daemon.traces import TooManyTraces, Trace
 from holdfast.daemon.views import (
@@ -212,7 +213,7 @@ def application(control: Control) -> Litestar:
         ],
         state=Held({"node": control, "lists": Listings()}),
         logging_config=None,
-        exception_handlers={ListGone: _list_gone, TooManyTraces: _too_many_traces},
+        exception_handlers={ListGone: _list_gone, TooManyTraces: _too_many_traces, LocalError: _failed},
         openapi_config=OpenAPIConfig(
             title="holdfast", version=__version__, path=SCHEMA_PATH, render_plugins=[JsonRenderPlugin()]
         ),
@@ -281,3 +282,7 @@ def _list_gone(_: Request[object, object, State], error: ListGone) -> Response[d
 
 def _too_many_traces(_: Request[object, object, State], error: TooManyTraces) -> Response[dict[str, object]]:
     return Response({"status_code": 409, "detail": str(error)}, status_code=409)
+
+
+def _failed(_: Request[object, object, State], error: LocalError) -> Response[dict[str, object]]:
+    return Response({"status_code": 500, "detail": str(error)}, status_code=500)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.daemon.effects import Address, Log
+from holdfast.daemon.effects import ERROR, Address, Log
 from holdfast.daemon.views import TracedPacket, TraceNews
 from holdfast.dataplane.trace import Seen, Sink, decapsulated, outer
 from holdfast.records import split_key
@@ -130,7 +130,11 @@ class Traces:
             raise TooManyTraces(f"{MOST_TRACES} traces run already: end one first")
         trace = Trace(key, raw=raw, snaplen=snaplen, leave=self._leave)
         if key not in self._by_key:
-            self._plane.trace(key, self._on_seen)
+            try:
+                self._plane.trace(key, self._on_seen)
+            except LocalError:
+                self._untrace(key)
+                raise
         if not self._by_key:
             self._plane_missed = self._plane.traced_missed()
             self._show_sends(self._on_sent)
@@ -161,11 +165,17 @@ class Traces:
         if traces:
             return
         del self._by_key[trace.key]
-        self._plane.trace(trace.key, None)
+        self._untrace(trace.key)
         if not self._by_key:
             self._show_sends(None)
             if (fd := self._plane.traces_fileno()) >= 0:
                 self._loop.remove_reader(fd)
+
+    def _untrace(self, key: int) -> None:
+        try:
+            self._plane.trace(key, None)
+        except LocalError as error:
+            self._log(Log("dataplane.failed", {"text": str(error)}, ERROR))
 
     def _beat(self) -> None:
         self._beating = bool(self._by_key)
