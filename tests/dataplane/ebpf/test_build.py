@@ -1,5 +1,6 @@
 """The object that the package ships is made from the sources that are here."""
 
+import tomllib
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def test_the_object_is_made_from_these_sources() -> None:
     lines = (f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sources)
     expected = sha256("".join(lines).encode()).hexdigest()
     assert made_from == expected, "the sources have changed since: scripts/build-bpf"
+
+
+def test_the_package_takes_along_what_is_built() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = declared["tool"]["setuptools"]["package-data"]["holdfast"]
+    package = ROOT / "src" / "holdfast"
+    taken = {path for pattern in patterns for path in package.glob(pattern)}
+    assert taken >= {*package.rglob("*.bpf.o"), *(package / "dataplane").rglob("*.sums")}
 
 
 def test_an_installation_without_programs_says_how_to_get_them(tmp_path: Path) -> None:
