@@ -47,10 +47,21 @@ _LATE_S = 20
 def ping(namespace: str, target: str, *, leave_by: str = "", count: int = 3, size: int = 56) -> int:
     """How many of `count` Echo-Requests were answered, however late. `leave_by` is a device or a source address."""
     by = ["-I", leave_by] if leave_by else []
-    argv = ["ping", "-n", "-c", str(count), "-i", "0.2", "-W", str(_LATE_S), "-s", str(size), *by, target]
+    argv = [
+        "ping",
+        "-n",
+        "-c",
+        "1",
+        "-W",
+        str(_LATE_S),
+        "-s",
+        str(size),
+        *by,
+        target,
+    ]  # heeds -W for the first only
     with entered(namespace):
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return done.stdout.count(" bytes from ")
+        answers = (subprocess.run(argv, capture_output=True, text=True, check=False) for _ in range(count))
+        return sum(" bytes from " in answer.stdout for answer in answers)
 
 
 class Pings:

@@ -51,8 +51,12 @@ def disconnect(
     error: General = General.NONE,
     text: str = "",
 ) -> None:
-    """End a session and tell the peer with a CDN."""
-    if tunnel.established:
+    """End a session and tell the peer with a CDN.
+
+    A call that we give up before its ICRP has come is ended when that comes, and names the peer's id: a CDN with 0 in
+    its header (RFC 2661 4.4.4) finds no call at l2tpns, and xl2tpd ends its whole tunnel by it.
+    """
+    if tunnel.established and (session.peer_id or cause is not Cause.LOCAL):
         send_cdn(tunnel, session.peer_id, session.local_id, now, result, error, text)
     drop_session(ctx, tunnel, session, cause, result, error, text)
 

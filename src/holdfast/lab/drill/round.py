@@ -256,13 +256,13 @@ def _recovered(scene: Scene, killed: Sequence[Role], traffic: Generators, since_
 
 def _settle(scene: Scene) -> Snapshot:
     """The view of both sides once nothing is half open any more, or what it is when patience ends."""
-    deadline = time.monotonic() + _SETTLE_S
+    begun = time.monotonic()
     while True:
         with suppress(ControlError):
             now = scene.snapshot()
-            if not now.half_open() or time.monotonic() > deadline:
+            if not now.half_open() or time.monotonic() > begun + _SETTLE_S:
                 return now
-        if time.monotonic() > deadline:
+        if time.monotonic() > begun + _SETTLE_S + scene.options.patience_s:
             raise DrillFailed("the nodes do not answer on their control sockets")
         scene.pause(scene.list_pause_s)
 
