@@ -19,7 +19,7 @@
 #define DOWN_CHECKSUM 24
 #define DOWN_ADDRESS 32	/* the lower half of the destination */
 #define ROOM 64		/* octets before a frame that is sent, for headers */
-#define CHUNK 2048	/* packets between two times that the sink notes; both numbers are powers of two */
+#define CHUNK 512	/* packets between two times that the sink notes; both numbers are powers of two */
 #define CHUNKS 1024
 
 struct stream {

@@ -8,7 +8,7 @@ from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
 from holdfast.dataplane.ebpf.shipped import shipped
 from holdfast.lab.bench.dataplane import traffic
 from holdfast.lab.bench.dataplane.__main__ import main
-from holdfast.lab.bench.dataplane.result import Result, tables
+from holdfast.lab.bench.dataplane.result import Result, markdown, tables
 from holdfast.lab.netns import unavailable
 
 
@@ -44,3 +44,6 @@ def test_every_variant_forwards_and_every_figure_is_there(capfd: pytest.CaptureF
     assert all(row.arrived >= 0.99 for row in result.rates)
     assert len(result.figures) == 14
     assert [table.row_count for table in tables(result)] == [10, 14]
+    text = markdown(result)
+    assert text.count("\n| up, 64, 3 | ") == 1
+    assert all(f"\n| {figure.what} | " in text for figure in result.figures)

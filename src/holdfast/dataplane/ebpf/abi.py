@@ -224,6 +224,7 @@ COUNTERS_SIZE: Final = _counters.size
 CONFIG_SIZE: Final = _config_network.size + _config_host.size
 
 _CLOCK_MONOTONIC_COARSE = 6
+_LENGTHS = {str(length): length for length in range(1, 65)}
 _HOST_BITS = [(1 << (128 - length)) - 1 for length in range(65)]
 """By length of a prefix."""
 
@@ -249,7 +250,8 @@ def ids_key(tunnel: int, session: int) -> bytes:
 def prefix_key(network: str) -> tuple[bytes, bytes, int]:
     """A key of `prefixes`, and the prefix and its length as a session has them. Raises ValueError."""
     text, _, digits = network.partition("/")
-    if not (digits.isdecimal() and 0 < (length := int(digits)) <= 64):
+    length = _LENGTHS.get(digits)
+    if length is None:
         raise ValueError(f"{network}: the length of a prefix is 1 to 64")
     try:
         packed = socket.inet_pton(socket.AF_INET6, text)

@@ -18,7 +18,7 @@ from holdfast.lab import bench_dataplane, netns
 from holdfast.lab.bench.dataplane.maps import maps
 from holdfast.lab.bench.dataplane.place import place
 from holdfast.lab.bench.dataplane.rates import alone, rates
-from holdfast.lab.bench.dataplane.result import Figure, Rate, Result, tables
+from holdfast.lab.bench.dataplane.result import Figure, Rate, Result, markdown, tables
 from holdfast.lab.bench.dataplane.traffic import CHUNK
 
 PARTS = ("rates", "alone", "maps", "tun")
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    elif options.markdown:
+        print(markdown(result))
     else:
         console = Console(width=None if sys.stdout.isatty() else 120)
         console.print(result.machine)
@@ -93,13 +95,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, default=9, help="of rates and programs alone, of which the medians count"
     )
-    parser.add_argument("--packets", type=int, default=100 * CHUNK, help="of one rate in one round")
+    parser.add_argument("--packets", type=int, default=400 * CHUNK, help="of one rate in one round")
     parser.add_argument(
         "--repeat", type=int, default=100_000, help="runs of a program alone, of which the mean counts"
     )
     parser.add_argument("--map-rounds", type=int, default=5, help="of the map figures")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", action="store_true", help="as docs/benchmarks.md has it")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rounds, options.map_rounds, options.sessions = 3, 2, [1000]

@@ -89,6 +89,36 @@ def tables(result: Result) -> list[Table]:
     return [table for table, rows in ((rates, result.rates), (figures, result.figures)) if rows]
 
 
+def markdown(result: Result) -> str:
+    """The same as docs/benchmarks.md has it."""
+    by_case: dict[tuple[str, int, int], dict[str, Rate]] = {}
+    for row in result.rates:
+        by_case.setdefault((row.direction, row.size, row.sessions), {})[row.variant] = row
+    lines = [result.machine, ""]
+    if by_case:
+        lines += [
+            "| direction, octets, sessions | floor | XDP: of floor, of kernel | without the cache: of floor |"
+            " tc: of kernel | kernel |",
+            "|---|---|---|---|---|---|",
+        ]
+    for (direction, size, sessions), rows in by_case.items():
+        floor, fast, uncached = rows["floor"], rows["xdp"], rows["xdp, no cache"]
+        lines.append(
+            f"| {direction}, {size}, {sessions:,} | {floor.each_ns:.0f} ns"
+            f" | {fast.each_ns:.0f} ns: {fast.of_floor:.2f}, {fast.of_kernel:.2f}"
+            f" | {uncached.each_ns:.0f} ns: {uncached.of_floor:.2f}"
+            f" | {rows['tc'].each_ns:.0f} ns: {rows['tc'].of_kernel:.2f} | {rows['kernel'].each_ns:.0f} ns |"
+        )
+    if result.figures:
+        lines += ["", "| what | measured (least to most) | goal |", "|---|---|---|"]
+    for one in result.figures:
+        goal = "" if one.goal is None else f"≤ {_number(one.goal)}"
+        spread = "" if one.least == one.most else f" ({_number(one.least)} to {_number(one.most)})"
+        missed = ", **missed**" if one.goal is not None and one.value > one.goal else ""
+        lines.append(f"| {one.what} | {_number(one.value)}{spread} {one.unit} | {goal}{missed} |")
+    return "\n".join(lines)
+
+
 def _marked(text: str, good: bool) -> str:
     return text if good else f"[red]{text}[/red]"
 

@@ -45,7 +45,7 @@ _ROOM = 64
 256 before it, and where the kernel made a packet of it (tc), XDP at the other end of a veth copies it whole.
 """
 _KEY = bytes(4)
-CHUNK, CHUNKS = 2048, 1024
+CHUNK, CHUNKS = 512, 1024
 _LATE_S = 0.01
 
 
