@@ -17,7 +17,7 @@
  *   ports        ARRAY         ifindex % HF_PORTS -> hf_port    interfaces between which XDP may redirect
  *   rx_flows     PERCPU_ARRAY  hash -> hf_rx_flow               what was looked up, kept by the programs alone
  *   tx_flows     PERCPU_ARRAY  hash -> hf_tx_flow
- *   config       ARRAY         0 -> hf_config
+ *   config       ARRAY         0 -> hf_config                   in memory that the daemon maps
  *   captures     RINGBUF       hf_capture                       packets of sessions that are traced
  *   capturing    PERCPU_ARRAY  0 -> hf_capture                  where they are put together
  */

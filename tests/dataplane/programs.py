@@ -163,7 +163,9 @@ class Bench:
             syscall.update(self.maps["subscribers"], keyed.address, keyed.subscriber)
             if keyed.prefix:
                 syscall.update(self.maps["prefixes"], keyed.prefix, keyed.subscriber)
-        syscall.update(self.maps["config"], struct.pack("=I", 0), abi.next_generation(self.held_config()))
+        config = bytearray(self.held_config())
+        abi.begin_generation(config)
+        syscall.update(self.maps["config"], struct.pack("=I", 0), bytes(config))
 
     def reasons(self) -> dict[Reason, int]:
         """All that has been counted."""

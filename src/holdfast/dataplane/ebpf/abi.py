@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from enum import IntEnum, IntFlag
+from mmap import mmap
 from typing import Final, NamedTuple
 
 from holdfast.dataplane.contract import BadEntry, Entry, Verdict
@@ -221,6 +222,7 @@ SESSION_SIZE: Final = _session_network.size + _session_host.size
 SUBSCRIBER_SIZE: Final = _subscriber_network.size + _subscriber_host.size
 PREFIX_SIZE: Final = _prefix.size
 COUNTERS_SIZE: Final = _counters.size
+_generation, _GENERATION_AT = struct.Struct("I"), _config_network.size + 4  # native: written in one piece
 CONFIG_SIZE: Final = _config_network.size + _config_host.size
 
 _CLOCK_MONOTONIC_COARSE = 6
@@ -319,10 +321,10 @@ def config(
     )
 
 
-def next_generation(config_: bytes) -> bytes:
-    """The value of `config` with which the programs forget the flows that they know, and nothing else is changed."""
-    tun, generation, mask, life = _config_host.unpack_from(config_, _config_network.size)
-    return config_[: _config_network.size] + _config_host.pack(tun, generation + 1 & 0xFFFFFFFF, mask, life)
+def begin_generation(config_: bytearray | mmap) -> None:
+    """Have the programs forget the flows that they know, by a change in the octets of `config`; nothing else changes."""
+    (generation,) = _generation.unpack_from(config_, _GENERATION_AT)
+    _generation.pack_into(config_, _GENERATION_AT, generation + 1 & 0xFFFFFFFF)
 
 
 def jiffy() -> float:

@@ -65,14 +65,20 @@ class Pins:
         self.counted: Counted | None = None
         self.former_links = directory
         self.slots = mmap.mmap(maps[SLOTS], _whole_pages(self.max_sessions * SLOT_SIZE))
+        self._config = mmap.mmap(maps["config"], mmap.PAGESIZE)
 
     @property
     def max_sessions(self) -> int:
         """How many sessions the maps hold."""
         return syscall.map_info(self.maps["sessions"]).max_entries
 
+    def forget_flows(self) -> None:
+        """Let the programs look up everything anew: they remember for a second what they found in the maps."""
+        abi.begin_generation(self._config)
+
     def close(self) -> None:
         """Let go of the descriptors; what is pinned stays."""
+        self._config.close()
         with suppress(BufferError):  # somebody still looks at it: the memory goes with the last one
             self.slots.close()
         _close(self.maps)
@@ -213,7 +219,10 @@ def _is_whole(maps: Mapping[str, int], programs: Mapping[str, int]) -> bool:
     infos = {name: syscall.map_info(maps[name]) for name in _SHAPES}
     entries = {infos[name].max_entries for name in (*_SIZED, SLOTS)}
     fits = all((info.key_size, info.value_size) == _SHAPES[name] for name, info in infos.items())
-    return fits and len(entries) == 1 and infos["reasons"].max_entries >= len(abi.Reason)
+    can_be_mapped = syscall.map_info(maps["config"]).flags & _MMAPABLE
+    return (
+        fits and bool(can_be_mapped) and len(entries) == 1 and infos["reasons"].max_entries >= len(abi.Reason)
+    )
 
 
 def _upgrade(found: Pins, shipped: Object, tell: Tell) -> Pins:

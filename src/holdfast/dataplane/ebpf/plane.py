@@ -39,7 +39,6 @@ from holdfast.dataplane.trace import Seen, Sink
 from holdfast.dataplane.tun import Device, Socket, TunPlane
 from holdfast.records import Counters, Side, session_key
 
-_CONFIG_KEY: Final = bytes(4)
 TRACED_AT_ONCE: Final = 256
 """Packets of traced sessions that one call gives out."""
 
@@ -84,7 +83,7 @@ class EbpfPlane:
                     syscall.delete(maps["sessions"], abi.ids_key(key >> 32, key & 0xFFFF))
                     del slots[key]
             self._seen = None
-            self._forget_flows()
+            self._pins.forget_flows()
         self._slots.adopt(slots)
         if self._pins.counted is not None:
             self._counted = self._pins.counted.read()
@@ -134,7 +133,7 @@ class EbpfPlane:
                 if old.key in slots:
                     self._lead_elsewhere(old, known[old.key])
             if installed:
-                self._forget_flows()
+                self._pins.forget_flows()
             self._tun.mtu.adjust(self._device)
 
     def _rows(self, entries: Sequence[Entry], fields: Fields | None = None) -> Rows:
@@ -183,13 +182,6 @@ class EbpfPlane:
             syscall.update_batch(maps["prefixes"], keys, to, len(led))
         syscall.update_batch(maps["sessions"], rows.ids, rows.sessions, count)
 
-    def _forget_flows(self) -> None:
-        """Let the programs look up everything anew: they remember what they found in the maps for a second."""
-        fd = self._pins.maps["config"]
-        held = syscall.lookup(fd, _CONFIG_KEY, abi.CONFIG_SIZE)
-        assert held is not None  # an array has every element
-        syscall.update(fd, _CONFIG_KEY, abi.next_generation(held))
-
     def _lead_elsewhere(self, old: Entry, new: Entry) -> None:
         """What led to a session and shall no longer, once what leads to it now is written."""
         if old.address != new.address:
@@ -234,7 +226,7 @@ class EbpfPlane:
             assert slot is not None
             last[entry.key] = counters.of_session(self._pins.maps["counters"], self._slots, slot)
         if ids:
-            self._forget_flows()
+            self._pins.forget_flows()
         self._tun.mtu.adjust(self._device)
         return last
 
@@ -308,7 +300,7 @@ class EbpfPlane:
         entry, slot = self._entries.get(key), self._slots.by_key.get(key)
         if entry is not None and slot is not None:
             self._write(self._rows([entry]))
-            self._forget_flows()
+            self._pins.forget_flows()
 
     def traces_fileno(self) -> int:
         """The ring's descriptor (DataPlane.traces_fileno)."""
@@ -380,7 +372,7 @@ class EbpfPlane:
             for lead in leads:
                 self._remove_stray(name, lead)
         if any(self._strays):
-            self._forget_flows()
+            self._pins.forget_flows()
         self._slots.forget_all_left()
         self._flows.earlier.clear()
         self._service.begin()

@@ -71,6 +71,10 @@ class Slots:
 
     def take_all(self, keys: Collection[int]) -> None:
         """A slot for each of these sessions that have none, as far as there are any (`take`)."""
+        if len(keys) <= _FEW:
+            for key in keys:
+                self.take(key)
+            return
         kept = [key for key in keys if key in self._left] if self._left else []
         fresh = [key for key in keys if key not in self._left] if kept else list(keys)
         first, room = self.high, self.count - self.high
@@ -122,4 +126,5 @@ class Slots:
         self.view.release()
 
 
+_FEW = 16
 _ZEROS = memoryview(array("Q", [0] * (WORDS - 1)))
