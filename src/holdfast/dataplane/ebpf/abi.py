@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from enum import IntEnum, IntFlag
+from functools import partial
 from mmap import mmap
 from typing import Final, NamedTuple
 
@@ -210,6 +211,7 @@ CAPTURE = Layout(
 )
 LAYOUTS: Final = (IDS, SESSION, SUBSCRIBER, PREFIX, COUNTERS, PORT, CONFIG, CAPTURE)
 
+_inet4 = partial(socket.inet_pton, socket.AF_INET)
 _ids = struct.Struct("!HH")
 _session_network, _session_host = SESSION.codecs()
 _subscriber_network, _subscriber_host = SUBSCRIBER.codecs()
@@ -270,9 +272,7 @@ def elements(entry: Entry, slot: int, *, clamp_mss: bool = False, traced: bool =
     The entry's ids and MTU have been checked (`Flows.install` does).
     """
     try:
-        address, peer, local = (
-            socket.inet_pton(socket.AF_INET, text) for text in (entry.address, entry.peer[0], entry.local[0])
-        )
+        address, peer, local = _inet4(entry.address), _inet4(entry.peer[0]), _inet4(entry.local[0])
         key, prefix, length = prefix_key(entry.prefix) if entry.prefix else (b"", b"", 0)
         shared = (
             entry.sequenced * _TO_DAEMON
