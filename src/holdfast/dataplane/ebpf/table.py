@@ -83,13 +83,16 @@ def _dump(fd: int, key_size: int, value_size: int, size: int, word: int) -> Dump
     held = memoryview(values)[: count * value_size]
     rows = interleaved((memoryview(keys)[: count * key_size], held), count, key_size + value_size)
     slots = held.cast("I")[word :: value_size // 4].tolist()
-    places: list[bytes | None] = [None] * (max(slots, default=-1) + 1)
-    if len(places) <= size:
+    highest = max(slots, default=-1)
+    if highest < size:  # no such slot otherwise
+        places = [b""] * (highest + 1)
         for slot, row in zip(slots, cut(rows, key_size + value_size), strict=True):
             places[slot] = row
-        ordered = [row for row in places if row is not None]
+        if len(places) == count and all(places):  # as long as no session has left
+            return Dump(b"".join(places), key_size, value_size, list(range(count)))
+        ordered = [row for row in places if row]
         if len(ordered) == count:
-            slots = [slot for slot, row in enumerate(places) if row is not None]
+            slots = [slot for slot, row in enumerate(places) if row]
             return Dump(b"".join(ordered), key_size, value_size, slots)
     return Dump(bytes(rows), key_size, value_size, slots)
 
