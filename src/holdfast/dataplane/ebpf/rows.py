@@ -141,7 +141,7 @@ class Fields:
         self.entries = entries
         try:
             tunnels, sessions = [e.local_tunnel for e in entries], [e.local_session for e in entries]
-            if [e.key for e in entries] != [t << 32 | s for t, s in zip(tunnels, sessions, strict=True)]:
+            if array("Q", [e.key for e in entries]).tobytes() != _keys(tunnels, sessions):
                 raise ValueError("a key is not of its ids")
             self._ids = _ids(tunnels, sessions)
             self._peer_ids = _ids([e.peer_tunnel for e in entries], [e.peer_session for e in entries])
@@ -222,6 +222,17 @@ def _ids(tunnels: list[int], sessions: list[int]) -> bytes:
     both = array("H", bytes(4 * len(tunnels)))
     both[0::2], both[1::2] = array("H", tunnels), array("H", sessions)
     return _in_network_order(both)
+
+
+def _keys(tunnels: list[int], sessions: list[int]) -> bytes:
+    """Session keys (records.session_key) as 64 bits each. Raises OverflowError."""
+    halves = array("H", bytes(8 * len(tunnels)))
+    little = sys.byteorder == "little"
+    halves[2 if little else 1 :: 4], halves[0 if little else 3 :: 4] = (
+        array("H", tunnels),
+        array("H", sessions),
+    )
+    return halves.tobytes()
 
 
 def _in_network_order(numbers: "array[int]") -> bytes:
