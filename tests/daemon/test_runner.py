@@ -21,6 +21,9 @@ LOOPBACK = "127.0.0.1"
 FULL = JournalError(Path("journal.db"), Fault.FULL)
 RECORD = Save(EndpointRecord(name="x"))
 FORGET = ForgetSession(7)
+SAVED = Save(
+    SessionRecord(tunnel_id=1, local_id=2, peer_id=3, side=Side.LNS, call_serial=4, established_utc_us=0)
+)
 CONTROL_MESSAGE = bytes.fromhex("c802000c00010000 00000000".replace(" ", ""))
 PPP_MESSAGE = bytes.fromhex("0002 0001 0002 ff03c021 09010008 00000000".replace(" ", ""))
 
@@ -197,10 +200,7 @@ def test_a_write_holds_back_its_own_lane_and_no_other(bench: Bench) -> None:
 
 
 def test_two_writes_of_one_lane_are_two_barriers(bench: Bench) -> None:
-    saved = Save(
-        SessionRecord(tunnel_id=1, local_id=2, peer_id=3, side=Side.LNS, call_serial=4, established_utc_us=0)
-    )
-    for second in (Persist(1, (saved,)), Persist(1, (saved, FORGET))):
+    for second in (Persist(1, (SAVED,)), Persist(1, (SAVED, FORGET))):
         bench.submitted.clear()
         bench.do(Persist(1, (FORGET,)), bench.send(1, b"a"), second, bench.send(1, b"b"))
         assert len(bench.submitted) == 1
@@ -255,11 +255,18 @@ def test_hints_and_the_endpoint_record_are_never_waited_for(bench: Bench, write:
 
 def test_an_error_of_the_journal_drops_what_waited_and_tells_the_node(bench: Bench) -> None:
     bench.node.on_failure = lambda lane: [bench.send(lane, b"sorry")]
-    bench.do(Persist(1, (FORGET,)), bench.send(1, b"yes"), Want(1, entry(5)))
+    bench.do(Persist(1, (SAVED,)), bench.send(1, b"yes"), Want(1, entry(5)))
     bench.finish(0, FULL)
     assert bench.node.heard == [("commit_failed", 1)]
     assert bench.sent() == [b"sorry"]
     assert list(bench.plane.enumerate()) == []
+
+
+def test_what_waited_for_deletions_is_said_although_their_commit_failed(bench: Bench) -> None:
+    bench.do(Persist(1, (FORGET,)), bench.send(1, b"over"))
+    bench.do(bench.send(1, b"and more"), Persist(1, (SAVED,)), bench.send(1, b"welcome"))
+    bench.finish(0, FULL)
+    assert bench.sent() == [b"over", b"and more"]
 
 
 def test_what_takes_away_is_done_although_its_commit_failed(bench: Bench) -> None:

@@ -53,6 +53,7 @@ FOUND = {
     ("l2tpns", 338): "a peer that looks at the Nr of nothing but the one message it expects",
     ("l2tpns", 343): "a HELLO under way at the end of the history",
     ("l2tpns", 2577): "a CDN that was acknowledged before the record of its session was gone",
+    ("xl2tpd", 20168): "a copy that was lost in one life, and missed when the next had begun",
     ("xl2tpd", 39): "retransmissions with an old Nr",
     ("xl2tpd", 72): "a late copy of the message that the record expected",
     ("xl2tpd", 233): "more messages than a window holds, counted from a number that lags behind",

@@ -7,7 +7,8 @@ Invariants: effects of one lane happen in the order in which the node gave them,
 the commit that their lane waits for if that has not been submitted. A `Persist` holds back the rest of its lane,
 and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
 `commit_failed`; of what waited, all that admits something is dropped and all that takes something away is
-done. No exception of the node's code ends the process.
+done. What waits for deletions alone is said all the same: the journal owes them. No exception of the node's code
+ends the process.
 """
 
 import traceback
@@ -97,6 +98,10 @@ class Loop(Protocol):
     def call_later(self, delay: float, callback: Callable[[], object], /) -> Handle: ...
 
 
+Barrier: TypeAlias = tuple[Lane, list[Effect], bool]
+"""A lane that waits, what waits in it, and whether it waits for deletions alone."""
+
+
 class WriteGroup:
     """The writes of one turn, on their way to the disk, with the lanes that wait for them.
 
@@ -108,7 +113,7 @@ class WriteGroup:
 
     def __init__(
         self,
-        barriers: list[tuple[Lane, list[Effect]]],
+        barriers: list[Barrier],
         releases: list[Release],
         removed: list[int],
         submitted_at: Instant,
@@ -154,7 +159,7 @@ class Runner:
         self._inbox = Inbox()
         self._held: dict[Lane, list[Effect]] = {}
         self._writes: list[Write] = []
-        self._barriers: list[tuple[Lane, list[Effect]]] = []
+        self._barriers: list[Barrier] = []
         self._waiting: set[Lane] = set()
         self._groups: deque[WriteGroup] = deque()
         self._owed: list[Release] = []
@@ -261,7 +266,7 @@ class Runner:
                 self._writes.extend(effect.writes)
                 if not all(map(never_waited_for, effect.writes)):
                     held[effect.lane] = queue = []
-                    self._barriers.append((effect.lane, queue))
+                    self._barriers.append((effect.lane, queue, deletes(effect)))
                     self._waiting.add(effect.lane)
             elif isinstance(effect, Unwant):
                 self._remove(effect.key)
@@ -335,7 +340,7 @@ class Runner:
 
     def _let_go(self, group: WriteGroup) -> None:
         held = self._held
-        for lane, queue in group.barriers:
+        for lane, queue, _ in group.barriers:
             if held.get(lane) is queue:  # otherwise its time was up, and the lane has gone on without it
                 del held[lane]
                 self._node.committed(lane)
@@ -358,11 +363,11 @@ class Runner:
 
     def _fail(self, group: WriteGroup, now: Instant) -> None:
         held = self._held
-        for lane, queue in group.barriers:
+        for lane, queue, speaks in group.barriers:
             if held.get(lane) is queue:
                 del held[lane]
                 self.commit_failures += 1
-                self._take_away(queue)
+                self._take_away(queue, speaks)
                 self._guarded(partial(self._node.commit_failed, lane), now)
 
     def _owe(self, releases: list[Release]) -> None:
@@ -370,12 +375,19 @@ class Runner:
         self._owed += releases
         self._end_turn(self._clock())
 
-    def _take_away(self, queue: list[Effect]) -> None:
-        """Of effects whose lane failed, do those that are right whatever else failed."""
+    def _take_away(self, queue: list[Effect], speaks: bool) -> None:
+        """Of effects whose lane failed, do those that are right whatever else failed.
+
+        `speaks`: what is said in this lane depends on no record, up to the next one.
+        """
         for effect in queue:
-            if isinstance(effect, Unwant):
+            if isinstance(effect, Send):
+                if speaks:
+                    self._send(effect.lane, effect.data, effect.to)
+            elif isinstance(effect, Unwant):
                 self._remove(effect.key)
             elif isinstance(effect, Persist):
+                speaks = speaks and deletes(effect)
                 self._writes.extend(write for write in effect.writes if not isinstance(write, Save))
             elif isinstance(effect, Release):
                 self._owed.append(effect)

@@ -34,8 +34,11 @@ RETRANSMISSION_CAP: Duration = 16 * SECOND
 
 LAST_INTERVAL: Duration = 9 * SECOND
 """The same, and a second, for peers that give up after `PATIENCE`: what they have not sent again by then, they will
-not send again. It is the shortest wait for a retransmission, after an outage that has used up most of that patience.
+not send again. It is the wait for a retransmission after an outage that has used up that patience.
 """
+
+SHORTEST_WAIT: Duration = 2 * SECOND
+"""How long at least, when hardly any of that patience is left."""
 
 INTERVALS: tuple[Duration, ...] = (
     250 * MILLISECOND,
@@ -186,7 +189,9 @@ def _wait(resync: Resync, now: Instant) -> Duration:
     if resync.gone_at is None:
         return RETRANSMISSION_CAP
     left = resync.gone_at + PATIENCE - SECOND - now
-    return min(RETRANSMISSION_CAP, max(LAST_INTERVAL, left))
+    if left <= 0:  # who would have lost patience has: the others have more of it
+        return LAST_INTERVAL
+    return min(RETRANSMISSION_CAP, max(SHORTEST_WAIT, left))
 
 
 def proved_nr(resync: Resync, expected: int, early: int | None) -> int:

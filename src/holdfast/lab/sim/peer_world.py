@@ -74,7 +74,7 @@ class PeerWorld(World):
         self._unseen_until: Instant = 0
         self._came: dict[tuple[int, int, bytes], tuple[int, int]] = {}
         self._first: dict[tuple[int, int, bytes], int] = {}
-        self._missed: dict[int, int] = {}
+        self._missed: dict[int, Instant] = {}
         self._lost = 0
         self._said: set[tuple[int, int]] = set()
         self._forgiven: set[int] = set()
@@ -133,7 +133,7 @@ class PeerWorld(World):
         if not calm and random.random() < weather.loss:
             if heard is not None:
                 self._lost += not to_us
-                self._missed[heard.tunnel] = self.epoch
+                self._missed[heard.tunnel] = self.now
             return
         for _ in range(2 if not calm and random.random() < weather.duplicate else 1):
             delay = MILLISECOND + (0 if calm else random.randrange(weather.delay))
@@ -161,7 +161,7 @@ class PeerWorld(World):
 
     def _acknowledged(self, tunnel: Tunnel, sent: Sent) -> None:
         life, _ = self._arrival(tunnel, sent)
-        missed = self._missed.get(tunnel.remote) == self.epoch
+        missed = self._missed.get(tunnel.remote, -1) >= sent.first
         repeats = (
             sent.first > self._unseen_until and self.now - (self._died or self.now) < PATIENCE - 3 * SECOND
         )

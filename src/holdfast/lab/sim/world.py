@@ -94,6 +94,7 @@ class World:
         self.weather = draw_weather(self.random)
         self.now: Instant = 1_000 * SECOND
         self.peaceful = False
+        self.harsh = HARSH
         self.expected: set[Pairing] = set()
         self.crashes = 0
         self._boot = boot
@@ -223,6 +224,10 @@ class World:
         self.until(self.now + PEACE)
         return self.verdict()
 
+    def _inexcusable(self, must: set[Pairing]) -> set[Pairing]:
+        """Of the sessions that must have survived, those for whose loss there is no excuse."""
+        return must
+
     def verdict(self) -> Verdict:
         """What is wrong now, when everything should be at rest."""
         lac, lns = self.lac, self.lns
@@ -231,8 +236,8 @@ class World:
             problems.append(
                 f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}"
             )
-        must = self.expected - lac.ended_on_purpose() - lns.ended_on_purpose()
-        if self.weather.loss <= HARSH and (lost := must - lac.held()):
+        must = self._inexcusable(self.expected - lac.ended_on_purpose() - lns.ended_on_purpose())
+        if self.weather.loss <= self.harsh and (lost := must - lac.held()):
             problems.append(f"lost {sorted(lost)}")
         return Verdict(
             seed=self.seed,
