@@ -298,7 +298,7 @@ def test_the_node_hears_which_lanes_are_on_disk(bench: Bench) -> None:
 
 
 def test_a_commit_of_more_than_500_ms_has_failed(bench: Bench) -> None:
-    bench.do(Persist(1, (FORGET,)), bench.send(1, b"yes"))
+    bench.do(Persist(1, (SAVED,)), bench.send(1, b"yes"))
     bench.loop.advance(499 * MILLISECOND)
     assert bench.node.heard == []
     bench.loop.advance(501 * MILLISECOND)
