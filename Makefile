@@ -35,8 +35,9 @@ test-interop test-interop-full: compiled
 	@./scripts/setup-interop
 	@./scripts/interop $(INTEROP)
 
-# Thousands of simulated histories, each kind to its end whatever the others found. `make soak SEEDS=200 START=5000` for
-# fewer, elsewhere; WALK= leaves out every boundary with every outage, which is as long however many seeds there are.
+# Thousands of simulated histories, each kind to its end whatever the others found: twenty minutes on a busy core.
+# `make soak SEEDS=200 START=5000` for fewer, elsewhere; WALK= leaves out every boundary with every outage, which takes
+# as long however many seeds there are.
 SEEDS := 1000
 START := 0
 WALK := --walk
