@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from holdfast.core.clock import Instant
+from holdfast.daemon.dialler import Dialler
 from holdfast.daemon.effects import Effect, Persist, Release, Unwant, Want
+from holdfast.daemon.links import Links
 from holdfast.daemon.node import Node
 from holdfast.daemon.runner import Runner
 from holdfast.lab.sim.__main__ import main
@@ -13,6 +15,7 @@ from holdfast.lab.sim.node_world import NodeWorld, simulate_nodes
 from holdfast.lab.sim.sweep import crashes_in_recovery, crashes_in_set_up
 from holdfast.lab.sim.world import Verdict
 from holdfast.ppp.link import Link
+from holdfast.protocol.effects import Cause
 from holdfast.records import Side
 from holdfast.state.saved import Saved
 
@@ -168,17 +171,17 @@ def test_a_restored_link_that_speaks_up_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_subscriber_that_is_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    down = Node._session_down
+    lost = Dialler.lost
 
-    def forgetful(self: Node, *args: object) -> None:
-        down(self, *args)  # type: ignore[arg-type]
-        self.dialler.stop()
+    def forgetful(self: Dialler, key: int, cause: Cause, text: str, now: Instant) -> None:
+        lost(self, key, cause, text, now)
+        self.stop()
 
-    assert found(monkeypatch, Node, "_session_down", forgetful)
+    assert found(monkeypatch, Dialler, "lost", forgetful)
 
 
 def test_an_internal_error_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def clumsy(self: Node, *args: object) -> None:
+    def clumsy(self: Links, *args: object) -> None:
         raise ZeroDivisionError
 
-    assert found(monkeypatch, Node, "_network_up", clumsy)
+    assert found(monkeypatch, Links, "want", clumsy)

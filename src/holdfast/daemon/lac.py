@@ -3,7 +3,7 @@
 Invariant: dialling never nests; what its own actions cause is dialled in the same turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from holdfast.core.clock import Instant
@@ -19,11 +19,11 @@ from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.session import Call as LacCall
 from holdfast.records import session_key
 
-Absorb: TypeAlias = Callable[[list[l2tp.Effect], Instant, list[Effect]], None]
+Absorb: TypeAlias = Callable[[Iterable[l2tp.Effect], Instant, list[Effect]], None]
 """How the node takes in what its endpoint answers."""
 
-HangUp: TypeAlias = Callable[[int, Instant, list[Effect]], None]
-"""How the node ends the session of a key."""
+HangUp: TypeAlias = Callable[[int, Instant, list[Effect]], Iterable[l2tp.Effect]]
+"""How the session of a key is ended; what the endpoint answers."""
 
 
 class Lac:
@@ -53,7 +53,7 @@ class Lac:
                     elif isinstance(action, Call):
                         absorb(self._place_call(action.name, now), now, out)
                     elif action.key:
-                        hang_up(action.key, now, out)
+                        absorb(hang_up(action.key, now, out), now, out)
         finally:
             self._dialling = False
 

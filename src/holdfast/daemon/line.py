@@ -2,13 +2,15 @@
 and as an entry of the data plane.
 """
 
+from collections.abc import Callable
+
 from holdfast.core.clock import Instant
 from holdfast.dataplane.contract import Entry
 from holdfast.ppp.link import Link
 from holdfast.protocol.effects import Address
 from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
-from holdfast.records import AaaRecord, Counters, PppRecord, SessionRecord
+from holdfast.records import AaaRecord, Counters, PppRecord, SessionRecord, Side
 from holdfast.wire.header import data_header
 
 NO_TRAFFIC = Counters()
@@ -79,6 +81,17 @@ class Line:
     def fields(self) -> dict[str, object]:
         """What every log event about it has."""
         return {"tunnel": self.tunnel_id, "session": self.session_id, "peer": self.tunnel.peer.name}
+
+    def data_came(self, traffic: Callable[[int], Counters]) -> bool:
+        """Whether the data plane has had packets from the peer in this session since this was last asked.
+
+        They are as good as the answer to an echo, which gets lost where more arrives than a socket holds.
+        """
+        if not self.link.opened:
+            return False
+        counted, before = traffic(self.key), self.received
+        self.received = counted.up_packets if self.session.side is Side.LNS else counted.down_packets
+        return before is not None and self.received != before
 
     def make_header(self) -> bytes:
         """The header of its data messages, from now on to be found in `header`."""
