@@ -10,6 +10,7 @@ import pytest
 
 from daemon.pretend import Host, PretendNode
 from holdfast.cli.main import main
+from holdfast.cli.output import utc
 from holdfast.daemon.config import load
 from holdfast.records import session_key
 
@@ -129,6 +130,19 @@ def test_the_ledger_is_a_table_that_no_peer_can_disturb(holdfast: Holdfast, sock
     assert "2 of 3" in row and "4 (worst 12)" in row and "42" in cells
     rows = json.loads(holdfast("show", "peers", "--json", "--socket", socket).out)
     assert [row["offered"]["recovery_time_ms"] for row in rows] == [45_000, 45_000]
+
+
+@pytest.mark.parametrize(
+    ("utc_us", "text"),
+    [
+        (0, "-"),
+        (1_700_000_000_000_000, "2023-11-14 22:13:20Z"),
+        (-1, "-1 us"),
+        (1 << 62, "4611686018427387904 us"),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_shown_as_a_number(utc_us: int, text: str) -> None:
+    assert utc(utc_us) == text
 
 
 def test_why_tells_its_story_in_words_or_as_facts(holdfast: Holdfast, socket: str) -> None:

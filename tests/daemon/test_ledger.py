@@ -270,16 +270,25 @@ def test_a_clock_that_went_back_makes_no_peer_doubted_for_ever() -> None:
     found = record(contradictions=2, contradicted_utc_us=5 * DAY_US)
     assert evidence.evidence(found, 6 * DAY_US, 0).rfc4951_fails
     assert not evidence.evidence(found, 4 * DAY_US, 0).rfc4951_fails
+    ledger, _ = ledger_with(0, utc_us=4 * DAY_US)
+    ledger._put(found)
+    assert ledger.doubted_until_utc_us(found.key) == 0
+    ledger, _ = ledger_with(0, utc_us=6 * DAY_US)
+    ledger._put(found)
+    assert ledger.doubted_until_utc_us(found.key) == 35 * DAY_US
 
 
 # Bounds.
 
 
-def ledger_with(count: int) -> tuple[Ledger, Endpoint]:
+def ledger_with(count: int, utc_us: int = 9) -> tuple[Ledger, Endpoint]:
     endpoint = Endpoint(
-        EndpointSettings(host_name="lns1", local_address="192.0.2.1"), lambda a, h: None, bytes, lambda: 9
+        EndpointSettings(host_name="lns1", local_address="192.0.2.1"),
+        lambda a, h: None,
+        bytes,
+        lambda: utc_us,
     )
-    ledger = Ledger(endpoint, lambda: 9)
+    ledger = Ledger(endpoint, lambda: utc_us)
     peers = [record(host_name=f"h{i}", seen_utc_us=count - i) for i in range(count)]
     ledger.begin(Saved(peers=peers), 1, 0)
     return ledger, endpoint
@@ -293,6 +302,12 @@ def test_the_entry_that_was_not_seen_for_longest_makes_room() -> None:
     assert f"h{MAX_ENTRIES - 1}" not in hosts and {"new", "h0"} <= hosts
     assert len(ledger.take()) == 3  # a sign of life, the new one, the end of the old one
     assert not ledger.dirty
+
+
+def test_a_journal_with_more_entries_is_put_right() -> None:
+    ledger, _ = ledger_with(MAX_ENTRIES + 7)
+    assert len(list(ledger.known())) == MAX_ENTRIES
+    assert len(ledger.take()) == 8  # a sign of life, and the end of seven
 
 
 def test_a_peer_with_a_tunnel_keeps_its_entry() -> None:

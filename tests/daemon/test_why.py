@@ -1,6 +1,7 @@
 """Why a tunnel is recovered the way it is: facts, and the same in plain words."""
 
 import pytest
+from msgspec.structs import replace
 
 from daemon.hosts import Host, Network
 from holdfast.daemon.recoveries import FIRST_STEPS, LAST_STEPS
@@ -93,7 +94,7 @@ def test_a_fall_back_is_one_story_with_both_methods() -> None:
         view, "no answer to the SCCRQ", "would have it cleared", "RFC 2661 5.8", "send side resynchronised"
     )
     assert view.choice is not None and view.choice.contradictions == 1
-    assert has(view, "failed in the last restart, which is not enough")
+    assert has(view, "in the last restart RFC 4951 failed", "which is not enough to doubt it")
 
 
 def test_experience_is_told_with_its_end() -> None:
@@ -110,6 +111,24 @@ def test_experience_is_told_with_its_end() -> None:
         "tried first again from 2023-12-14",
         "offers something else",
     )
+
+
+def test_experience_that_decides_nothing_is_not_blamed() -> None:
+    """It was not enough, or is too old, or is of a time when the peer still offered RFC 4951."""
+    network = up()
+    found = network.lns.peers["lac1", "lac1"]
+    network.kill(network.lns)
+    network.lns.peers[found.key] = replace(found, contradictions=2, contradicted_utc_us=1)
+    network.start(network.lns)
+    view = why(network.lns)
+    assert has(view, "in the last 2 restarts RFC 4951 failed", "long ago: it is due to be tried again")
+    assert not has(view, "not enough")
+    silent = up(failover=WITHOUT_RFC4951)
+    found = silent.lns.peers["lac1", "lac1"]
+    silent.kill(silent.lns)
+    silent.lns.peers[found.key] = replace(found, contradictions=1)
+    silent.start(silent.lns)
+    assert not has(why(silent.lns), "failed with this peer")
 
 
 def test_send_side_and_receive_side_are_told_apart_while_the_recovery_runs() -> None:

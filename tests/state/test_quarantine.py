@@ -7,7 +7,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from holdfast.records import Counters, EndpointRecord, PppRecord, SessionRecord, TunnelRecord
+from holdfast.records import (
+    Counters,
+    EndpointRecord,
+    FailoverCapability,
+    PppRecord,
+    SessionRecord,
+    TunnelRecord,
+)
+from holdfast.records.ledger import MethodRecord, PeerRecord
 from holdfast.records.writes import Save, SetAside
 from holdfast.state.codec import encode
 from holdfast.state.journal import Journal, JournalDamaged, JournalError, Saved
@@ -140,6 +148,27 @@ def test_an_unreadable_entry_of_the_ledger_is_set_aside_and_can_be_written_anew(
     saved = reopened(path)
     assert saved.peers == [peer()]
     assert [q.kind for q in saved.quarantined] == [Kind.PEER] * 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(peer(), seen_utc_us=-1),
+        replace(peer(), seen_utc_us=1 << 62),
+        replace(peer(), kept_ms=-5),
+        replace(peer(), contradicted_utc_us=1 << 62),
+        replace(peer(), vendor="v" * 100_000),
+        replace(peer(), offered=FailoverCapability(True, False, -1)),
+        replace(peer(), silent=MethodRecord(attempts=-3)),
+    ],
+    ids=["before 1970", "beyond any calendar", "kept", "contradicted", "vendor", "offer", "attempts"],
+)
+def test_an_entry_of_the_ledger_that_makes_no_sense_is_set_aside(path: Path, bad: PeerRecord) -> None:
+    tamper(path, "INSERT INTO peer (name, host_name, body) VALUES (?, ?, ?)", *bad.key, encode(bad))
+    saved = reopened(path)
+    assert saved.peers == []
+    assert [q.kind for q in saved.quarantined] == [Kind.PEER]
+    assert len(saved.sessions) == 4
 
 
 def test_quarantine_is_kept_and_shown_at_every_start(path: Path) -> None:

@@ -13,6 +13,9 @@ Row: TypeAlias = Mapping[str, Any]
 Column: TypeAlias = tuple[str, Callable[[Row], object]]
 """Heading, and how to get the cell from a row."""
 
+LATEST_US = 253_402_300_800_000_000
+"""The year 10000."""
+
 
 def field(name: str) -> Callable[[Row], object]:
     """The cell is a field of the row; an empty one is shown as a dash."""
@@ -25,9 +28,11 @@ def moment(name: str) -> Callable[[Row], str]:
 
 
 def utc(utc_us: int) -> str:
-    """A time for people; a dash for "never"."""
+    """A time for people; a dash for "never". One that no calendar has (a damaged record) is shown as the number it is."""
     if not utc_us:
         return "-"
+    if not 0 < utc_us < LATEST_US:
+        return f"{utc_us} us"
     return datetime.fromtimestamp(utc_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

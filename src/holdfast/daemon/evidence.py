@@ -45,6 +45,11 @@ def contradicted_until(record: PeerRecord) -> int:
     return record.contradicted_utc_us + RETRY_AFTER if record.contradictions >= CONTRADICTIONS else 0
 
 
+def is_contradicted(record: PeerRecord, utc_us: int) -> bool:
+    """Whether RFC 4951 is contradicted for this peer now. Not before the time that is noted: the clock went back."""
+    return record.contradicted_utc_us <= utc_us < contradicted_until(record)
+
+
 def evidence(record: PeerRecord, utc_us: int, outage_ms: int) -> Evidence:
     """What the entry says about a recovery now, `outage_ms` after we were last alive.
 
@@ -53,7 +58,7 @@ def evidence(record: PeerRecord, utc_us: int, outage_ms: int) -> Evidence:
     """
     kept = (record.kept_ms or 0) - outage_ms
     return Evidence(
-        rfc4951_fails=record.contradicted_utc_us <= utc_us < contradicted_until(record),
+        rfc4951_fails=is_contradicted(record, utc_us),
         patience=max(PATIENCE, min(kept * MILLISECOND, LONGEST_PATIENCE)),
     )
 

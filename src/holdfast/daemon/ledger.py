@@ -74,6 +74,7 @@ class Ledger:
             if self._key_of[tunnel.local_id] not in self._entries:
                 self._put(self._entry(tunnel))
             self._inform(self._key_of[tunnel.local_id], (tunnel.local_id,))
+        self._make_room()  # deletions are among the writes that may be lost
 
     def met(self, tunnel: Tunnel) -> None:
         """A tunnel is up: note who is at its other end and what that offers."""
@@ -204,8 +205,9 @@ class Ledger:
     def doubted_until_utc_us(self, key: PeerKey) -> int:
         """Until when RFC 4951 is not tried first with a peer that offers it, 0 if it is."""
         record = self._entries.get(key)
-        until = evidence.contradicted_until(record) if record is not None else 0
-        return until if self._utc_us() < until else 0
+        if record is None or not evidence.is_contradicted(record, self._utc_us()):
+            return 0
+        return evidence.contradicted_until(record)
 
     def tunnels(self, key: PeerKey) -> Iterable[int]:
         """The local ids of the tunnels that a peer has now."""
@@ -237,7 +239,10 @@ class Ledger:
         self._entries.pop(record.key, None)
         self._entries[record.key] = record
         self._dirty[record.key] = None
-        if len(self._entries) > MAX_ENTRIES:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._entries) > MAX_ENTRIES:
             oldest = next(
                 (key for key in self._entries if key not in self._tunnels), next(iter(self._entries))
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from holdfast.daemon.evidence import CONTRADICTIONS
 from holdfast.daemon.recoveries import FIRST_STEPS
 from holdfast.daemon.views import ChoiceView, RecoveryView, StepView, WhyView
 from holdfast.protocol.effects import Cause, RecoveryPhase
@@ -114,14 +115,15 @@ def _because(choice: ChoiceView) -> Iterator[str]:
     if choice.why == Why.CONFIGURED.value:
         return
     yield f"- {_offer('we', choice.local_offer)}; {_offer('the peer', choice.peer_offer)}."
-    if choice.why != Why.CONTRADICTED.value:
-        if choice.contradictions:
-            yield f"- it failed in {_restarts(choice.contradictions)}, which is not enough to speak against it."
-        return
-    yield (
-        f"- in {_restarts(choice.contradictions)} RFC 4951 failed with this peer for tunnels that it still knew."
-        f" It is tried first again from {_utc(choice.doubted_until_utc_us)}, or when the peer offers something else."
-    )
+    failed = f"- in {_restarts(choice.contradictions)} RFC 4951 failed with this peer for tunnels that it still knew"
+    if choice.why == Why.CONTRADICTED.value:
+        yield (
+            f"{failed}. It is tried first again from {_utc(choice.doubted_until_utc_us)}, or when the peer offers"
+            " something else."
+        )
+    elif choice.why == Why.BOTH_OFFER.value and choice.contradictions:
+        enough = choice.contradictions >= CONTRADICTIONS
+        yield f"{failed}, {'long ago: it is due to be tried again' if enough else 'which is not enough to doubt it'}."
 
 
 def _offer(who: str, offer: FailoverCapability | None) -> str:

@@ -6,6 +6,7 @@ migration in `state`. Fields are only ever added at the end, with a default.
 """
 
 from enum import IntEnum
+from typing import Annotated
 
 import msgspec
 
@@ -25,7 +26,7 @@ class FailoverCapability(msgspec.Struct, frozen=True, gc=False):
 
     control: bool
     data: bool
-    recovery_time_ms: int = 0
+    recovery_time_ms: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
 
 
 class TunnelRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):

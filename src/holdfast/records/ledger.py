@@ -6,14 +6,21 @@ address, and tells apart the machines that share one `[[peer]]` entry with a net
 """
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from holdfast.records import FailoverCapability
 
 PeerKey: TypeAlias = tuple[str, str]
 """Name of the configured peer, and the peer's Host Name."""
+
+Amount: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 57)]
+"""A count, a duration in milliseconds or a UTC time in microseconds; the last one is in the year 6536."""
+
+Text: TypeAlias = Annotated[str, Meta(max_length=1024)]
+"""Longer than a Host Name can be (RFC 2661 4.1)."""
 
 
 class Outcome(Enum):
@@ -31,16 +38,16 @@ class MethodRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     speak again, `receive_*` until our Nr was proved (RFC 4951 resets both at one moment). None: never measured.
     """
 
-    attempts: int = 0
-    successes: int = 0
-    failures: int = 0
+    attempts: Amount = 0
+    successes: Amount = 0
+    failures: Amount = 0
     last: Outcome = Outcome.NONE
-    last_utc_us: int = 0
-    last_reason: str = ""
-    send_last_ms: int | None = None
-    send_worst_ms: int | None = None
-    receive_last_ms: int | None = None
-    receive_worst_ms: int | None = None
+    last_utc_us: Amount = 0
+    last_reason: Text = ""
+    send_last_ms: Amount | None = None
+    send_worst_ms: Amount | None = None
+    receive_last_ms: Amount | None = None
+    receive_worst_ms: Amount | None = None
 
 
 class PeerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -52,21 +59,21 @@ class PeerRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it. `answered` counts recoveries that the peer itself made by RFC 4951.
     """
 
-    name: str
-    host_name: str
-    seen_utc_us: int
+    name: Text
+    host_name: Text
+    seen_utc_us: Amount
     offered: FailoverCapability | None = None
-    vendor: str = ""
-    firmware: int | None = None
-    window: int | None = None
+    vendor: Text = ""
+    firmware: Amount | None = None
+    window: Amount | None = None
     rfc4951: MethodRecord = MethodRecord()
     silent: MethodRecord = MethodRecord()
-    contradictions: int = 0
-    contradicted_boot: int = 0
-    contradicted_utc_us: int = 0
-    kept_ms: int | None = None
-    lost_ms: int | None = None
-    answered: int = 0
+    contradictions: Amount = 0
+    contradicted_boot: Amount = 0
+    contradicted_utc_us: Amount = 0
+    kept_ms: Amount | None = None
+    lost_ms: Amount | None = None
+    answered: Amount = 0
 
     @property
     def key(self) -> PeerKey:
