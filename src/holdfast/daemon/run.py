@@ -9,47 +9,35 @@ teardown ends sessions.
 import os
 import signal
 import sys
-import threading
-import time
-from asyncio import AbstractEventLoop, Task
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from ipaddress import summarize_address_range
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import uvloop
-from msgspec.structs import replace
 
-from holdfast import __version__
-from holdfast.aaa.local import number
 from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.errors import LocalError
-from holdfast.daemon import memory, planes, systemd
+from holdfast.daemon import memory, planes, systemd, takeover
 from holdfast.daemon.accounting import Accounting
+from holdfast.daemon.api_host import ApiHost
+from holdfast.daemon.clock import Chance, monotonic_us, utc_us
 from holdfast.daemon.config import Config
 from holdfast.daemon.control import NodeControl
 from holdfast.daemon.device import DeviceWatch, Watched
-from holdfast.daemon.effects import ERROR, INFO, WARNING, Effect, Log, Want
+from holdfast.daemon.effects import ERROR, INFO, Effect, Log, Want
 from holdfast.daemon.line import NO_TRAFFIC
 from holdfast.daemon.logs import Lines, log_to
 from holdfast.daemon.node import Node
-from holdfast.daemon.runner import Note, NoteCall, Runner, note_no_call, note_nothing
-from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
+from holdfast.daemon.routes import device_spec
+from holdfast.daemon.runner import Runner
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import DataPlane, UnknownSession
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
-from holdfast.records import Counters, SessionRecord, Side, session_key
-from holdfast.state.calls import CallTable, calls_path
+from holdfast.records import Counters, SessionRecord, session_key
 from holdfast.state.errors import JournalError
-from holdfast.state.journal import Done, Journal, Saved
-from holdfast.state.told import Table, told_path
-
-if TYPE_CHECKING:
-    from holdfast.daemon.api import Server
+from holdfast.state.journal import Saved
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Held back during the start, and for ever in other threads."""
@@ -91,32 +79,6 @@ def run(
     return 0
 
 
-def monotonic_us() -> Instant:
-    """The node's clock."""
-    return time.monotonic_ns() // 1000
-
-
-def utc_us() -> int:
-    """Wall-clock time, for records and people."""
-    return time.time_ns() // 1000
-
-
-class Chance:
-    """The kernel's random octets, drawn a page at a time: a set-up takes them in five small portions."""
-
-    def __init__(self) -> None:
-        self._page = b""
-        self._at = 0
-
-    def take(self, count: int) -> bytes:
-        """`count` octets that nobody has had before."""
-        end = self._at + count
-        if end > len(self._page):
-            self._page, self._at, end = os.urandom(max(count, 4096)), 0, count
-        start, self._at = self._at, end
-        return self._page[start:end]
-
-
 class Daemon:
     """Everything of a running node. What is opened is closed in reverse order by the stack that it is given."""
 
@@ -132,11 +94,11 @@ class Daemon:
         self._started_utc_us = utc_us()
         self._notifier = systemd.notifier(os.environ)
         at_end.callback(self._notifier.close)
-        _make_directories(config)
+        takeover.make_directories(config)
         self._loop.set_exception_handler(self._on_loop_error)
-        self._udp = self._take_socket(at_end)
-        journal, self._saved = self._take_records(at_end)
-        note, note_call = self._take_numbers(at_end), self._take_calls(at_end)
+        self._udp = takeover.take_socket(config, self._notifier, self.log, at_end)
+        recorded = takeover.take_records(config, self._loop, self._on_health, self.log, at_end)
+        journal, self._saved = recorded.journal, recorded.saved
         self._device = device_spec(config, self._saved.sessions)
         self._plane, watched, self._counted = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us, self._traffic)
@@ -148,8 +110,8 @@ class Daemon:
             self._loop,
             monotonic_us,
             self.log,
-            note,
-            note_call,
+            recorded.note,
+            recorded.note_call,
         )
         self._device_watch = self._watch_device(watched)
         self._control = NodeControl(
@@ -172,47 +134,29 @@ class Daemon:
             lambda effect: self._carry_out((effect,)),
             self._runner.report,
         )
-        self._api_wanted = False
-        self._api: Server | None = None
-        self._api_task: Task[None] | None = None
+        self._api = ApiHost(self._control, config.paths.control_socket, self._loop, self.log)
         self._teardown_until: Instant | None = None
         self._leaving = False
         self._datagrams = 0
+
+    def _take_plane(self, at_end: ExitStack) -> planes.Taken:
+        taken = planes.take(self._config, self._device, self._udp.socket, self.log)
+        at_end.callback(self._let_go, taken.plane)
+        return taken
+
+    def _watch_device(self, watched: Watched | None) -> DeviceWatch | None:
+        if self._device is None or watched is None:
+            return None
+        attach = partial(tundev.attach, self._device)
+        return DeviceWatch(watched, attach, self._loop, self.log, self._runner.report)
 
     # Starting.
 
     def start(self, data_flows: Callable[[], None]) -> None:
         """Bring back what is recorded: first its data, then its control connections."""
         saved, self._saved = self._saved, Saved()
-        host, port = self._udp.address
-        self._say(
-            "node.started",
-            name=self._config.node.name,
-            role=self._config.node.role,
-            version=__version__,
-            pid=os.getpid(),
-            address=host,
-            port=port,
-            tunnels=len(saved.tunnels),
-            sessions=len(saved.sessions),
-        )
-        for record in saved.quarantined:
-            self._say(
-                "record.quarantined",
-                ERROR,
-                kind=record.kind.value,
-                tunnel=record.tunnel_id,
-                session=record.session_id,
-                reason=record.reason,
-            )
-        moved = sum((t.local_address, t.local_port) != (host, port) for t in saved.tunnels)
-        if moved:
-            self._say(
-                "node.address_changed",
-                WARNING,
-                tunnels=moved,
-                text="peers know these tunnels by another address of ours and may refuse their recovery",
-            )
+        for event in takeover.news(self._config, self._udp.address, saved):
+            self.log(event)
         now = monotonic_us()
         effects = self._node.start(saved, now)
         self._resume(saved.sessions)
@@ -260,7 +204,7 @@ class Daemon:
         for stop_signal in STOP_SIGNALS:
             loop.add_signal_handler(stop_signal, self.stop, False)
         loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS)
-        loop.call_later(API_AT_LATEST_S, self._want_api)
+        loop.call_later(API_AT_LATEST_S, self._api.want)
         loop.call_later(1.0, self._every_second)
         self._accounting.begin()
         self._notifier.store(self._udp.fileno())
@@ -268,96 +212,7 @@ class Daemon:
         if (interval := systemd.watchdog_interval(os.environ, os.getpid())) is not None:
             self._sign_of_life(interval / SECOND)
         loop.run_forever()
-        if self._api_task is not None and self._api is not None:
-            self._api.should_exit = True
-            loop.run_until_complete(self._api_task)
-
-    def _take_socket(self, at_end: ExitStack) -> UdpSocket:
-        listen = self._config.listen
-        address, wanted = (listen.address, listen.port), listen.receive_buffer_mib << 20
-        passed = list(chain.from_iterable(systemd.passed_fds(os.environ, os.getpid()).values()))
-        udp = adopt_udp(passed, address, wanted)
-        if len(passed) > (udp is not None):  # one of another address would keep that port taken
-            self._notifier.unstore()
-        udp = udp or open_udp(address, wanted)
-        at_end.callback(udp.close)
-        if udp.receive_buffer < wanted:
-            self._say(
-                "udp.small_buffer",
-                WARNING,
-                granted=udp.receive_buffer,
-                wanted=wanted,
-                remedy=f"sysctl -w net.core.rmem_max={wanted}, or grant CAP_NET_ADMIN",
-            )
-        return udp
-
-    def _take_records(self, at_end: ExitStack) -> tuple[Journal, Saved]:
-        loop = self._loop
-
-        def deliver(waiting: list[Done], error: JournalError | None) -> None:
-            loop.call_soon_threadsafe(_answer, waiting, error)
-
-        def on_health(error: JournalError | None) -> None:
-            loop.call_soon_threadsafe(self._on_health, error)
-
-        journal = Journal.open(
-            Path(self._config.paths.journal),
-            synchronous=self._config.journal.synchronous,
-            deliver=deliver,
-            on_health=on_health,
-        )
-        at_end.callback(journal.close)
-        return journal, journal.load()
-
-    def _take_numbers(self, at_end: ExitStack) -> Note:
-        """The numbers that the last process told its peers are more exact than its records."""
-        path = told_path(Path(self._config.paths.journal))
-        table = Table.open(path)
-        if table is None:
-            self._say(
-                "told.unavailable",
-                WARNING,
-                path=str(path),
-                text="restarts go by the journal's sequence numbers",
-            )
-            return note_nothing
-        at_end.callback(table.close)
-        self._saved = replace(self._saved, tunnels=table.caught_up(self._saved.tunnels))
-        return table.note
-
-    def _take_calls(self, at_end: ExitStack) -> NoteCall:
-        """What the peers called the sessions that the last process was setting up."""
-        path = calls_path(Path(self._config.paths.journal))
-        table = CallTable.open(path)
-        if table is None:
-            self._say(
-                "calls.unavailable",
-                WARNING,
-                path=str(path),
-                text="a restart amid a call's set-up leaves the call to its peer's time-outs",
-            )
-            return note_no_call
-        at_end.callback(table.close)
-        self._saved = replace(self._saved, calls=table.left().peer_session)
-        return table.note
-
-    def _take_plane(self, at_end: ExitStack) -> planes.Taken:
-        taken = planes.take(self._config, self._device, self._udp.socket, self.log)
-        at_end.callback(self._let_go, taken.plane)
-        return taken
-
-    def _watch_device(self, watched: Watched | None) -> DeviceWatch | None:
-        if self._device is None or watched is None:
-            return None
-        attach = partial(tundev.attach, self._device)
-        return DeviceWatch(watched, attach, self._loop, self.log, self._runner.report)
-
-    def _let_go(self, plane: DataPlane) -> None:
-        plane.close()
-        if self._teardown_until is not None and self._device is not None:
-            planes.remove_pins(self._config, self.log)
-            tundev.teardown(self._device)
-            self._say("device.removed", device=self._device.name)
+        self._api.end()
 
     # Events.
 
@@ -373,7 +228,7 @@ class Daemon:
             log = Log(log.event, {**log.fields, "monotonic_us": monotonic_us()}, log.level)
         self._log_line(log)
         if log.event == "node.synchronised":
-            self._loop.call_soon(self._want_api)
+            self._loop.call_soon(self._api.want)
 
     def _say(self, event: str, level: int = INFO, /, **fields: object) -> None:
         self.log(Log(event, fields, level))
@@ -403,31 +258,6 @@ class Daemon:
     def _sign_of_life(self, interval_s: float) -> None:
         self._notifier.watchdog()
         self._loop.call_later(interval_s, self._sign_of_life, interval_s)
-
-    # The control API.
-
-    def _want_api(self) -> None:
-        if not self._api_wanted:
-            self._api_wanted = True
-            threading.Thread(target=self._import_api, name="import-api", daemon=True).start()
-
-    def _import_api(self) -> None:
-        from holdfast.daemon.api import server
-
-        api = server(self._control)
-        self._loop.call_soon_threadsafe(self._serve_api, api)
-
-    def _serve_api(self, api: "Server") -> None:
-        from holdfast.daemon.api import bind
-
-        try:
-            sock = bind(self._config.paths.control_socket)
-        except OSError as e:
-            self._say("api.failed", ERROR, path=self._config.paths.control_socket, text=e.strerror or str(e))
-            return
-        self._api = api
-        self._api_task = self._loop.create_task(api.serve(sockets=[sock]))
-        self._say("node.api", path=self._config.paths.control_socket)
 
     # Stopping.
 
@@ -466,48 +296,9 @@ class Daemon:
             self._device_watch.end()
         self._loop.stop()
 
-
-def device_spec(config: Config, sessions: Iterable[SessionRecord] = ()) -> tundev.TunSpec | None:
-    """The TUN device of this node, None if it forwards nothing.
-
-    What an LNS routes to it: its pools, fixed addresses, and those of recorded `sessions` that are in neither any more.
-    """
-    if config.dataplane.kind == "null":
-        return None
-    return tundev.TunSpec(
-        name=config.dataplane.device,
-        mtu=config.ppp.mru,
-        routes=tundev.pool_routes(subscriber_networks(config, sessions)),
-    )
-
-
-def subscriber_networks(config: Config, sessions: Iterable[SessionRecord] = ()) -> list[str]:
-    """Where an LNS's subscribers have their addresses, as networks; each address is in one of them."""
-    networks: list[str] = []
-    for pool in config.pool:
-        if "/" in pool.range:
-            networks.append(pool.range)
-        else:
-            networks += [str(network) for network in summarize_address_range(*pool.bounds)]
-    pools = [(int(low), int(high)) for low, high in (pool.bounds for pool in config.pool)]
-    single = {user.address for user in config.user if user.address}
-    single.update(s.ppp.peer_ip for s in sessions if s.side is Side.LNS and s.ppp is not None)
-    networks += [
-        f"{address}/32"
-        for address in sorted(single)
-        if address and not any(low <= number(address) <= high for low, high in pools)
-    ]
-    return networks
-
-
-def _make_directories(config: Config) -> None:
-    for key, path in (("run_dir", config.paths.run_dir), ("state_dir", config.paths.state_dir)):
-        try:
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as e:
-            raise LocalError(f"{path} cannot be made ({e.strerror}): set paths.{key}") from None
-
-
-def _answer(waiting: list[Done], error: JournalError | None) -> None:
-    for done in waiting:
-        done(error)
+    def _let_go(self, plane: DataPlane) -> None:
+        plane.close()
+        if self._teardown_until is not None and self._device is not None:
+            planes.remove_pins(self._config, self.log)
+            tundev.teardown(self._device)
+            self._say("device.removed", device=self._device.name)

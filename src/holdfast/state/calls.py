@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -58,7 +58,7 @@ class CallTable:
         self.failures = 0
 
     @classmethod
-    def open(cls, path: Path) -> "CallTable | None":
+    def open(cls, path: Path) -> Self | None:
         """Open or make the table; None where that is not possible: a full or read-only disk."""
         fd = open_beside(path, SIZE)
         return None if fd is None else cls(fd)

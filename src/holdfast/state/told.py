@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from msgspec.structs import replace
 
@@ -66,7 +66,7 @@ class Table:
         self.failures = 0
 
     @classmethod
-    def open(cls, path: Path) -> "Table | None":
+    def open(cls, path: Path) -> Self | None:
         """Open or make the table; None where that is not possible: a full or read-only disk."""
         fd = open_beside(path, SIZE)
         return None if fd is None else cls(fd)
