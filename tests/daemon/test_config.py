@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 import pytest
 
-from holdfast.daemon.config import Config, ConfigError, check, load, parse, template
+from holdfast.daemon.config import Config, ConfigError, load, parse, template
+from holdfast.daemon.config_advice import check
 from holdfast.daemon.declared import fields_of, parse_range
 
 MINIMAL = '[node]\nname = "x"\nrole = "both"\n'

@@ -12,7 +12,8 @@ from holdfast.cli.errors import FAILED, USAGE, fail
 from holdfast.cli.options import AsJson, ConfigFile
 from holdfast.cli.output import print_json
 from holdfast.cli.target import DEFAULT_CONFIGS, config_path
-from holdfast.daemon.config import ConfigError, check, load, template
+from holdfast.daemon.config import ConfigError, load, template
+from holdfast.daemon.config_advice import check
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 

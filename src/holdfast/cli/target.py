@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from holdfast.daemon.config import Config, load
+from holdfast.daemon.config import load
+from holdfast.daemon.config_keys import Config
 
 DEFAULT_CONFIGS = ("holdfast.toml", "/etc/holdfast/holdfast.toml")
 """Where a configuration is looked for when none is named."""

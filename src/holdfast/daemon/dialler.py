@@ -12,7 +12,7 @@ import msgspec
 from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.core.deadlines import Deadlines
 from holdfast.core.ids import RandomBytes
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.views import SubscriberView
 from holdfast.protocol.effects import Cause
 from holdfast.subscriber.subscriber import Effect as SubscriberEffect

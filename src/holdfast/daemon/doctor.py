@@ -13,7 +13,7 @@ import msgspec
 
 from holdfast.core.errors import LocalError
 from holdfast.daemon import planes
-from holdfast.daemon.config import Config, DataplaneSettings, ListenSettings, NodeSettings
+from holdfast.daemon.config_keys import Config, DataplaneSettings, ListenSettings, NodeSettings
 from holdfast.dataplane import interfaces
 from holdfast.dataplane.ebpf import bpffs, features, libbpf, links, pins
 from holdfast.dataplane.ebpf.shipped import shipped

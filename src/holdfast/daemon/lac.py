@@ -9,7 +9,7 @@ from typing import TypeAlias
 from holdfast.core.clock import Instant
 from holdfast.core.errors import LocalError
 from holdfast.core.ids import IdsExhausted, RandomBytes
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.dialler import Call, Dialler, OpenTunnel
 from holdfast.daemon.effects import WARNING, Effect, Log
 from holdfast.daemon.settings import client_config, peer_settings

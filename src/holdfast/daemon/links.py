@@ -15,7 +15,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.counters import Counter
 from holdfast.core.deadlines import Deadlines
 from holdfast.daemon import saving
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.dialler import Dialler
 from holdfast.daemon.effects import ERROR, WARNING, Effect, Log, Send, Want
 from holdfast.daemon.line import Line

@@ -13,7 +13,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.counters import Counter
 from holdfast.core.ids import RandomBytes
 from holdfast.daemon.choices import choice_view
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.effects import ERROR, INFO, WARNING, Address, Called, Effect, Log, Persist, Send
 from holdfast.daemon.identity import Identity
 from holdfast.daemon.lac import Lac

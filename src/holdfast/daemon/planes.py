@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from holdfast.core.errors import LocalError
-from holdfast.daemon.config import Config, no_ebpf
+from holdfast.daemon.config import no_ebpf
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.device import Watched
 from holdfast.daemon.effects import INFO, WARNING, Log
 from holdfast.dataplane import tundev

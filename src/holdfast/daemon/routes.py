@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from ipaddress import summarize_address_range
 
 from holdfast.aaa.local import number
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.dataplane import tundev
 from holdfast.records import SessionRecord, Side
 

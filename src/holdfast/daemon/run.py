@@ -22,7 +22,7 @@ from holdfast.daemon import memory, planes, systemd, takeover
 from holdfast.daemon.accounting import Accounting
 from holdfast.daemon.api_host import ApiHost
 from holdfast.daemon.clock import Chance, monotonic_us, utc_us
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.control import NodeControl
 from holdfast.daemon.device import DeviceWatch, Watched
 from holdfast.daemon.effects import ERROR, INFO, Effect, Log, Want

@@ -11,7 +11,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.errors import LocalError
 from holdfast.core.ids import RandomBytes
 from holdfast.daemon import saving
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.effects import Effect, Log, Release, Unwant
 from holdfast.daemon.lac import Lac
 from holdfast.daemon.line import Line

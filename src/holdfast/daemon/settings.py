@@ -3,7 +3,7 @@
 from holdfast.aaa.local import LocalAuthenticator, User
 from holdfast.core.auth import CHAP, PAP
 from holdfast.core.clock import MILLISECOND, SECOND
-from holdfast.daemon.config import Config, Peer, SubscriberSettings
+from holdfast.daemon.config_keys import Config, Peer, SubscriberSettings
 from holdfast.ppp.config import LinkConfig, Role
 from holdfast.protocol.settings import (
     ChannelSettings,

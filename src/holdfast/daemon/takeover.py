@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from holdfast import __version__
 from holdfast.core.errors import LocalError
 from holdfast.daemon import systemd
-from holdfast.daemon.config import Config
+from holdfast.daemon.config_keys import Config
 from holdfast.daemon.effects import ERROR, WARNING, Address, Log
 from holdfast.daemon.runner import Note, NoteCall, note_no_call, note_nothing
 from holdfast.daemon.udp import UdpSocket, adopt_udp, open_udp
