@@ -36,6 +36,8 @@ RADIUS_SECRET = "between the two of them"
 class Line(LineFromOurLac):
     """Our subscriber and the l2tpns that it calls."""
 
+    repeats_until_s = 31
+
     def __init__(
         self, kind: str, daemon: L2tpns, station: Station, net: Topology, subscriber: str = ""
     ) -> None:

@@ -15,7 +15,12 @@ MakeDirectory = Callable[[str], Path]
 
 
 class Line(ABC):
-    """One subscriber between a daemon of theirs and a node of ours."""
+    """One subscriber between a daemon of theirs and a node of ours.
+
+    `repeats_until_s`: what the peer says, and nobody acknowledges, it says for the last time after so many seconds.
+    """
+
+    repeats_until_s = 15
 
     def __init__(self, role: str, kind: str, station: Station, net: Topology, subscriber: str = "") -> None:
         """`role` is our node's, `kind` the name of the peer, and of the subscriber if that has none of its own."""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from holdfast.daemon.views import SessionView, TunnelView
+from holdfast.lab.netns import has_device
 from holdfast.lab.peers import xl2tpd
 from holdfast.lab.peers.xl2tpd import Xl2tpd
 from holdfast.lab.probes import address_of
@@ -97,6 +98,9 @@ class LineToOurLns(Line):
         self._apart = apart
 
     def call(self) -> None:
+        """A pppd that is still going away keeps the name of the device, without which the next one does not start."""
+        device = self.daemon.device
+        until(lambda: not has_device(self.net.lac, device), f"{device} of the last call to go away")
         until(self.daemon.connect, f"xl2tpd of {self.name} to place the call")
 
     def ready(self, after: int = 0) -> SessionView | None:

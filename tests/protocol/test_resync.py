@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from holdfast.core import seq
 from holdfast.core.clock import SECOND
-from holdfast.protocol import pace, resync
+from holdfast.protocol import pace, resync, silent
 from holdfast.protocol.effects import (
     Address,
     Cause,
@@ -644,6 +644,55 @@ def test_it_counts_no_longer_than_any_peer_repeats_it() -> None:
     pair.run(90)
     pair.deliver(pair.lns, pair.lns.endpoint.datagram(late, LAC_ADDRESS, pair.now))
     assert len(sessions(pair.lns)) == 3
+
+
+def end_all_but(pair: Pair, left: int) -> None:
+    """As for want of an answer to an echo."""
+    for session_id in list(sessions(pair.lns))[left:]:
+        (tunnel,) = pair.lns.endpoint.ctx.established()
+        pair.deliver(pair.lns, pair.lns.endpoint.close_session(tunnel.local_id, session_id, pair.now))
+
+
+def test_a_tunnel_whose_end_may_have_been_missed_ends_with_its_last_session() -> None:
+    pair, _ = acknowledged_unseen("CDN")
+    end_all_but(pair, 1)
+    assert len(pair.lns.endpoint.ctx.established()) == 1
+    end_all_but(pair, 0)
+    assert not pair.lns.endpoint.ctx.established()
+    (down,) = (n for n in pair.lns.news if isinstance(n, TunnelDown))
+    assert (down.cause, down.text) == (Cause.RECOVERY_FAILED, silent.NOTHING_LEFT)
+    assert not pair.lac.endpoint.ctx.established(), "it was told"
+
+
+def test_it_stays_if_the_peer_has_spoken_of_a_call_since() -> None:
+    pair, _ = acknowledged_unseen("CDN")
+    (tunnel,) = pair.lac.endpoint.ctx.established()
+    pair.call(tunnel.local_id, 1)
+    end_all_but(pair, 0)
+    pair.run(90)
+    assert len(pair.lns.endpoint.ctx.established()) == 1
+
+
+def test_it_ends_at_once_if_it_has_no_session() -> None:
+    pair, tunnel_id = silent_pair(0)
+    pair.crash(pair.lns)
+    pair.deliver(pair.lac, pair.lac.endpoint.close_tunnel(tunnel_id, pair.now))
+    pair.run(20)
+    pair.restart(pair.lns, 20)
+    assert len(pair.lns.endpoint.ctx.established()) == 1
+    pair.run(11)
+    assert not pair.lns.endpoint.ctx.established()
+
+
+def test_what_is_acknowledged_unseen_is_acknowledged_by_a_zlb_first() -> None:
+    """xl2tpd lets go of a tunnel that it has ended at a ZLB only."""
+    pair, _ = acknowledged_unseen("StopCCN")
+    nr = pair.lns.endpoint.ctx.established()[0].channel.nr
+    said = [parse_control(data) for name, data in pair.log if name == "lns1"]
+    first = next(h for h in said if h.nr == nr)
+    hello = said[said.index(first) + 1]
+    assert first.end == 12 < hello.end
+    assert (first.session_id, first.ns) == (0, hello.ns)
 
 
 def encode_id(number: int) -> bytes:

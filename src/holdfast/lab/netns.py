@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,12 @@ def entered(namespace: str) -> Iterator[None]:
             _setns(home)
     finally:
         os.close(home)
+
+
+def has_device(namespace: str, device: str) -> bool:
+    """Whether a namespace has a network device of that name."""
+    with entered(namespace):
+        return any(name == device for _, name in socket.if_nameindex())
 
 
 def _setns(fd: int) -> None:

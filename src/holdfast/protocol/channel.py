@@ -274,9 +274,10 @@ class ControlChannel:
             self.out.append(control_header(self.peer_tunnel_id, 0, self.ns, self.nr, 0))
 
     def acknowledge_end(self, session_id: int) -> None:
-        """Acknowledge a CDN at once, by a ZLB that names the peer's session.
+        """Acknowledge a CDN at once, by a ZLB that names the peer's session; 0 for a StopCCN.
 
-        RFC 2661 leaves open which session a ZLB names. xl2tpd keeps a call that it has ended until a ZLB names it.
+        RFC 2661 leaves open which session a ZLB names. xl2tpd keeps a call that it has ended until a ZLB names it, and
+        a tunnel that it has ended until there is a ZLB that names none: the Nr of no other message will do.
         """
         self._ack_due = False
         self.out.append(control_header(self.peer_tunnel_id, session_id, self.ns, self.nr, 0))

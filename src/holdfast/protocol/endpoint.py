@@ -221,6 +221,7 @@ class Endpoint:
                     return
                 if msg.fault is not None:
                     raise PeerError(Cdn.GENERAL_ERROR, msg.fault.error, msg.fault.text)
+                tunnel.unseen = False
                 handler(ctx, tunnel, session_id, msg, now)
             else:
                 self._process_tunnel_message(tunnel, msg, now)
@@ -424,6 +425,7 @@ class Endpoint:
             channel.finish(now)
         calls.expire(ctx, tunnel, now)
         sync.guard(ctx, tunnel, now)
+        silent.end_if_empty(ctx, tunnel, now)
 
     def _ended(self, tunnel: Tunnel, now: Instant) -> None:
         """A set-up took too long, a closed tunnel has lingered long enough, or a finished recovery tunnel too."""
@@ -585,6 +587,7 @@ class Endpoint:
         session = tunnel.sessions.get(session_id) if tunnel is not None else None
         if tunnel is not None and session is not None:
             closing.disconnect(self.ctx, tunnel, session, cause, now, result, error, text)
+            silent.end_if_empty(self.ctx, tunnel, now)
             self.ctx.flush(tunnel)
         return self._take()
 

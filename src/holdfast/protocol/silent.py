@@ -28,6 +28,8 @@ KEPT = 64
 LAST_REPEAT: Duration = 64 * SECOND
 """No peer that was measured repeats a message for longer (l2tpns keeps it for 63 s)."""
 
+NOTHING_LEFT = "the peer may have ended it while we were away, and no session has shown the contrary"
+
 PACE = 0
 """Whose deadline the next turn is: no tunnel has this id."""
 
@@ -102,11 +104,23 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     channel = old.channel
     early = channel.lowest_early()
     channel.settle(resync.proved_nr(state, channel.nr, early), now)
-    if early is None and state.lowest is None:
-        channel.send(0, encode(Msg.HELLO), now)  # what was never seen may have been a StopCCN
+    if early is None and state.lowest is None:  # what was never seen may have been a StopCCN
+        old.unseen = True
+        channel.acknowledge_end(0)
+        channel.send(0, encode(Msg.HELLO), now)
     state.in_step, state.settle_at = True, None
     _finish(ctx, old)
     return True
+
+
+def end_if_empty(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
+    """End a tunnel that the peer may have ended long ago, once no session has shown that it has not.
+
+    Such a peer may go on acknowledging whatever it is sent (xl2tpd), so that no HELLO finds out.
+    """
+    if tunnel.unseen and not tunnel.sessions:
+        tunnel.unseen = False
+        closing.stop(ctx, tunnel, Cause.RECOVERY_FAILED, now, text=NOTHING_LEFT)
 
 
 def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant) -> bool:

@@ -112,6 +112,7 @@ NO_EVIDENCE: Final = Evidence()
 class Tunnel:
     """One control connection with its channel and sessions. `peer_vendor` and `peer_firmware` are as it gave them in
     this process, for people only. Until `heeds_until` a CDN or StopCCN counts though its number has been acknowledged.
+    `unseen`: a message had to be acknowledged that never came, and nothing has come since that speaks of a call.
     """
 
     __slots__ = (
@@ -156,6 +157,7 @@ class Tunnel:
         "state",
         "sync",
         "tie",
+        "unseen",
     )
 
     def __init__(
@@ -207,6 +209,7 @@ class Tunnel:
         self.sync: Sync | None = None
         self.resync: Resync | None = None
         self.heeds_until: Instant = 0
+        self.unseen = False
         self.orphans: Orphans | None = None
         self.hinted = (-1, -1)
         self.evidence = NO_EVIDENCE
