@@ -228,6 +228,13 @@ def test_the_deletions_of_a_turn_in_one_lane_are_one_commit_and_those_that_follo
     assert deleted == [[7, 17], [8, 18]]
 
 
+def test_a_deletion_does_not_overtake_the_record_that_it_deletes(bench: Bench) -> None:
+    bench.do(Persist(1, (FORGET,)), Persist(1, (SAVED,)), Persist(1, (ForgetSession(8),)))
+    bench.finish(0)
+    bench.finish(1)
+    assert [list(writes) for writes, _ in bench.submitted] == [[FORGET], [SAVED, ForgetSession(8)]]
+
+
 def test_what_the_tunnels_say_is_noted_before_it_is_said(bench: Bench) -> None:
     bench.do(
         bench.send(1, b"a"), bench.send(2, b"b"), bench.send(1, b"c"), bench.send(session_key(1, 2), b"ppp")

@@ -4,8 +4,8 @@ One turn of the event loop reads a whole batch, runs its effects, submits all th
 one group and arms one timer. Everything here runs in the event loop's thread.
 
 Invariants: effects of one lane happen in the order in which the node gave them, but for deletions, which go into
-the commit that their lane waits for if that has not been submitted. A `Persist` holds back the rest of its lane,
-and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
+the commit that their lane waits for if that has not been submitted and no record waits behind it. A `Persist` holds
+back the rest of its lane, and nothing else, until it is committed. After `COMMIT_LIMIT`, or an error, the node hears
 `commit_failed`; of what waited, all that admits something is dropped and all that takes something away is
 done. What waits for deletions alone is said all the same: the journal owes them. No exception of the node's code
 ends the process.
@@ -249,10 +249,12 @@ class Runner:
                 self._note_call(effect.tunnel_id, effect.session_id, effect.peer_tunnel, effect.peer_session)
                 continue
             if held and (queue := held.get(effect.lane)) is not None:
-                if isinstance(effect, Persist) and effect.lane in self._waiting and deletes(effect):
-                    self._writes.extend(effect.writes)  # many sessions of a tunnel end with one commit
-                else:
-                    queue.append(effect)
+                if isinstance(effect, Persist) and effect.lane in self._waiting:
+                    if deletes(effect):  # many sessions of a tunnel end with one commit
+                        self._writes.extend(effect.writes)
+                        continue
+                    self._waiting.discard(effect.lane)  # no deletion overtakes the record that it deletes
+                queue.append(effect)
                 continue
             if isinstance(effect, Want):
                 entries.append(effect.entry)
