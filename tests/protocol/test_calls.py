@@ -225,6 +225,16 @@ def test_V2_141_a_call_that_we_give_up_before_its_icrp_is_ended_when_that_comes(
     assert (cdn.session_id, cdn.body.need(ASSIGNED_SESSION_ID)) == (0x0B11, local)
 
 
+def test_V2_141_such_an_icrp_that_names_a_live_session_ends_nothing() -> None:
+    rig = Rig()
+    line = to_lns(rig)
+    alive = call_out(line)
+    local, _ = placed(line)
+    rig.take(rig.endpoint.close_session(line.remote, local, rig.now))
+    assert Msg.CDN not in types(line.say(Msg.ICRP, *ICRP, session=local))
+    assert list(rig.tunnel().sessions) == [alive]
+
+
 def test_V2_110_the_lns_takes_a_call() -> None:
     rig = Rig()
     line = from_lac(rig)

@@ -141,9 +141,10 @@ def _no_such_call(ctx: Context, tunnel: Tunnel, session_id: int, peer_id: int, n
     """An ICRP for a call that was lost in a restart, or that has ended meanwhile: the peer shall not keep it.
 
     A CDN of before could not name the peer's session in its header, and l2tpns goes by that alone. An ICRP comes once,
-    and only for an ICRQ of ours: what `orphans` leaves for later would not come again.
+    and only for an ICRQ of ours: what `orphans` leaves for later would not come again. An id that is a live session's
+    ends nothing, as the CDN would end that one.
     """
-    if orphans.named(ctx, tunnel, session_id, now, peer_id) or not peer_id:
+    if orphans.named(ctx, tunnel, session_id, now, peer_id) or not peer_id or peer_id in tunnel.by_peer:
         return
     ours = tunnel.orphans is not None or tunnel.ids.freed_recently(session_id)
     if tunnel.established and ours:
