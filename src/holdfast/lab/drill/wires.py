@@ -21,7 +21,7 @@ from holdfast.lab.netns import LabUnavailable, entered
 from holdfast.lab.options import Options
 from holdfast.lab.topology import CORE_END, WIRE, Topology
 
-_FEW = dict.fromkeys(("sessions", "subscribers", "prefixes", "counters", "hops"), 64)
+_FEW = dict.fromkeys(("sessions", "subscribers", "prefixes", "counters", "rx_flows", "tx_flows"), 64)
 
 
 def needed(options: Options) -> None:
