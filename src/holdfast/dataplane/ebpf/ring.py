@@ -12,7 +12,7 @@ from holdfast.dataplane.ebpf import abi, syscall
 
 _HEADER: Final = 8
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
-_ids_at, _host = (codec for codec in abi.CAPTURE.codecs())
+_ids_at, _host = abi.CAPTURE.codecs()
 _fields = struct.Struct("=IQQHH")
 _DATA_AT: Final = _ids_at.size + _host.size - abi.SNAP
 

@@ -105,7 +105,7 @@ class Service:
         if attached is not None:
             return attached.mode == "xdp"
         mode = self._place.mode
-        return "xdp" in (mode, links.likely_mode(interface) if mode == "auto" else mode)
+        return (links.likely_mode(interface) if mode == "auto" else mode) == "xdp"
 
     def _tell_once(self, name: str, news: News) -> None:
         if self._told.get(name) != news:
