@@ -126,6 +126,7 @@ struct hf_tx_flow {
 	struct hf_subscriber subscriber;
 	struct hf_hop hop;
 	__u32 version;		/* of IP */
+	__u32 unused;
 };
 
 struct hf_config {

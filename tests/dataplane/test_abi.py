@@ -1,5 +1,6 @@
 """Python's view of the maps is that of bpf/abi.h: every field, size and number, as a C compiler sees them."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -45,12 +46,17 @@ def test_every_field_and_number_is_that_of_the_header(tmp_path: Path) -> None:
     for name, value in numbers.items():
         lines.append(f'printf("{name} %d\\n", (int){name});')
         expected.append(f"{name} {value}")
+    declared = re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.MULTILINE)
+    lines += [
+        f"(void)sizeof(struct {name});" for name in declared
+    ]  # where no size is asked for, clang looks for no padding
     source, program = tmp_path / "abi.c", tmp_path / "abi"
     body = "\n\t".join(lines)
     source.write_text(
         f'#include <stddef.h>\n#include <stdio.h>\n#include "{HEADER}"\nint main(void)\n{{\n\t{body}\n}}\n'
     )
-    subprocess.run([str(COMPILER), "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
+    strictly = ("-Wall", "-Wpadded", "-Werror")
+    subprocess.run([str(COMPILER), *strictly, "-o", str(program), str(source)], check=True)
     shown = subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout.splitlines()
     assert shown == expected
 
