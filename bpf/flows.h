@@ -4,9 +4,9 @@
  * the packet itself is looked at again.
  *
  * The lookups are most of the price of a packet. What they said holds for a second or so (flow_life) on the CPU that
- * asked, unless the daemon changes any session: it then takes the next generation. For rx it is kept by pair of inner
- * addresses, so that routes by source keep their meaning. An old answer is asked for again by the program itself: nobody
- * has to live for that.
+ * asked, unless the daemon changes any session: it then takes the next generation, and what was looked up before that,
+ * perhaps just before, is of the last one. For rx it is kept by pair of inner addresses, so that routes by source keep
+ * their meaning. An old answer is asked for again by the program itself: nobody has to live for that.
  */
 #ifndef HOLDFAST_FLOWS_H
 #define HOLDFAST_FLOWS_H
@@ -16,7 +16,7 @@
 
 static __always_inline bool holds(const struct packet *p, const struct hf_hop *hop)
 {
-	return hop->in_ifindex == p->ifindex && hop->generation == (__u16)p->config->generation &&
+	return hop->in_ifindex == p->ifindex && hop->generation == p->generation &&
 	       (__u32)bpf_jiffies64() - hop->stamp < p->config->flow_life;
 }
 

@@ -54,7 +54,7 @@ static __always_inline enum obstacle look_up(const struct packet *p, struct bpf_
 	hop->stamp = bpf_jiffies64();
 	__builtin_memcpy(hop->link, fib->dmac, ETH_ALEN);
 	__builtin_memcpy((__u8 *)hop->link + ETH_ALEN, fib->smac, ETH_ALEN);
-	hop->generation = p->config->generation;
+	hop->generation = p->generation;
 	hop->mtu = fib->mtu_result;
 	return NONE;
 }

@@ -21,6 +21,7 @@ static __always_inline int ingress(struct packet *p)
 	struct ip ip;
 	int verdict;
 
+	p->generation = p->config->generation;
 	if (p->protocol == bpf_htons(ETH_P_IP)) {
 		if (!parse_ipv4(p, p->ip, p->length - p->ip, &ip))
 			return pass(p, HF_NOT_OURS);

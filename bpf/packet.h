@@ -37,6 +37,7 @@ struct packet {
 	__u32 ifindex;
 	__u32 ip;	/* where the outermost IP header begins */
 	__be16 protocol; /* what begins there, an Ethernet type */
+	__u16 generation; /* of hf_config, its lower half, before anything was looked up */
 	__u16 gso_size;	/* of a burst that one buffer holds (tc): the payload of each segment */
 	enum hook hook;
 };
