@@ -347,5 +347,16 @@ def test_a_trace_ends_when_it_is_told_to_and_with_the_session(make: Callable[...
     bench.plane.trace(KEY, None)
 
 
+def test_a_trace_of_the_older_claimant_of_an_address_leaves_the_younger_its_packets(
+    make: Callable[..., Bench],
+) -> None:
+    bench = make()
+    bench.plane.install([LNS, entry(session=4, peer_session=0x0405)])
+    theirs = THEIRS[:4] + b"\x04\x05" + IP + DOWN
+    for sink in (list[Seen]().append, None):
+        bench.plane.trace(KEY, sink)
+        assert bench.inject(FromDevice(DOWN)).to_peer == ((theirs, PEER),)
+
+
 def test_plan_of_what_agrees_is_empty() -> None:
     assert not plan({KEY: LNS}, {KEY: LNS})

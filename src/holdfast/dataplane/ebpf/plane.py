@@ -191,10 +191,12 @@ class EbpfPlane:
 
     def _release(self, name: str, lead: bytes, key: int) -> None:
         """Remove what leads to this session, unless it leads to another one by now."""
-        fd = self._pins.maps[name]
-        value = syscall.lookup(fd, lead, abi.SUBSCRIBER_SIZE)
-        if value is not None and claimant(value) == key:
-            syscall.delete(fd, lead)
+        if self._leads_to(name, lead, key):
+            syscall.delete(self._pins.maps[name], lead)
+
+    def _leads_to(self, name: str, lead: bytes, key: int) -> bool:
+        value = syscall.lookup(self._pins.maps[name], lead, abi.SUBSCRIBER_SIZE)
+        return value is not None and claimant(value) == key
 
     def remove(self, keys: Iterable[int]) -> dict[int, Counters]:
         """Remove entries (DataPlane.remove). Their slots stay theirs until `forget`. Raises BpfError."""
@@ -297,10 +299,19 @@ class EbpfPlane:
         if sink is not None and self._ring is None:
             self._ring = Ring(self._pins.maps["captures"])
         self._flows.trace(key, sink)
-        entry, slot = self._entries.get(key), self._slots.by_key.get(key)
-        if entry is not None and slot is not None:
-            self._write(self._rows([entry]))
+        entry = self._entries.get(key)
+        if entry is not None and key in self._slots.by_key:
+            self._write_flags(entry)
             self._pins.forget_flows()
+
+    def _write_flags(self, entry: Entry) -> None:
+        """Write an entry that differs in its flags alone; what leads to a younger session with its address stays."""
+        rows, maps = self._rows([entry]), self._pins.maps
+        leads = [("subscribers", bytes(rows.addresses)), *(("prefixes", prefix) for prefix in rows.prefixes)]
+        for name, lead in leads:
+            if lead and self._leads_to(name, lead, entry.key):
+                syscall.update(maps[name], lead, bytes(rows.subscribers))
+        syscall.update(maps["sessions"], bytes(rows.ids), bytes(rows.sessions))
 
     def traces_fileno(self) -> int:
         """The ring's descriptor (DataPlane.traces_fileno)."""
