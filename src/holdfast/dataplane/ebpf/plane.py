@@ -224,11 +224,12 @@ class EbpfPlane:
             self._release("subscribers", address_key(entry.address), entry.key)
             if entry.prefix:
                 self._release("prefixes", abi.prefix_key(entry.prefix)[0], entry.key)
+        if ids:
+            self._pins.forget_flows()
+        for entry in gone:
             slot = self._slots.leave(entry.key)
             assert slot is not None
             last[entry.key] = counters.of_session(self._pins.maps["counters"], self._slots, slot)
-        if ids:
-            self._pins.forget_flows()
         self._tun.mtu.adjust(self._device)
         return last
 
