@@ -362,6 +362,52 @@ def test_auto_falls_back_when_a_capable_peer_does_not_answer() -> None:
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 3
 
 
+def test_a_recovery_tunnel_that_is_given_up_is_called_off_first() -> None:
+    """Only its answer was lost: a peer that obeys RFC 4951 3.2.1 to the letter is deaf until it hears of the end."""
+    auto = FailoverSettings(method=Method.AUTO)
+    strict = FailoverSettings(method=Method.AUTO, strict_discard=True)
+    pair = Pair(lns_failover=auto, lac_failover=strict)
+    pair.call(pair.connect(), 3)
+    pair.lns.record_numbers()
+    pair.crash(pair.lns)
+    pair.log.clear()
+    (old,) = pair.lns.tunnels.values()
+    pair.lose = lambda data, to: to == LNS_ADDRESS and data[4:6] != old.local_id.to_bytes(2, "big")
+    pair.restart(pair.lns)
+    pair.run(2.9)
+    assert all(tunnel.pending_recovery_id for tunnel in pair.lac.endpoint.ctx.established())
+    pair.run(0.2)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    ours = [data for name, data in pair.log if name == "lns1"]
+    kinds = [decode(data[12:], SECRET).type for data in ours if len(data) > 12]
+    assert kinds.index(Msg.STOPCCN) < kinds.index(Msg.HELLO)
+    pair.lose = lambda data, to: False
+    pair.run(60)
+    for side in (pair.lns, pair.lac):
+        assert len(sessions(side)) == 3
+        assert not side.endpoint.ctx.recovery_tunnels
+        assert [tunnel.is_recovery for tunnel in side.endpoint.tunnels.values()] == [False]
+
+
+def test_a_refusal_is_acknowledged_as_often_as_it_comes() -> None:
+    pair = capable_pair()
+    for tunnel in pair.lac.endpoint.ctx.established():
+        tunnel.secret = b""  # it does not want to hear of it any more
+    pair.restart(pair.lns)
+    pair.run(1)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    (refusal,) = (
+        data
+        for name, data in pair.log
+        if name == "lac1" and data[12:] and decode(data[12:]).type == Msg.STOPCCN
+    )
+    for _ in range(2):
+        again = pair.lns.take(pair.lns.endpoint.datagram(refusal, LAC_ADDRESS, pair.now))
+        assert [len(data) for data, _ in again] == [12]
+    pair.run(40)
+    assert len(pair.lns.endpoint.tunnels) == 1
+
+
 def test_rfc4951_alone_never_falls_back() -> None:
     pair = Pair()
     pair.call(pair.connect(), 3)

@@ -220,14 +220,15 @@ def retry(ctx: Context, old: Tunnel, own: OwnRecovery, at: Instant) -> None:
 def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
     """A recovery tunnel of ours was not answered in time."""
     old = ctx.tunnels.get(rt.recovers)
-    closing.vanish(ctx, rt, Cause.TIMEOUT, "no answer")
     own = old.own_recovery if old is not None else None
     if old is None or own is None or own.recovery_tunnel_id != rt.local_id:
-        return
-    if own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
+        closing.vanish(ctx, rt, Cause.TIMEOUT, "no answer")
+    elif own.phase is RePhase.WAIT_REPLY and _may_fall_back(ctx, old, own):
         ctx.fell_back[old.peer_address] += 1
+        _call_off(ctx, rt, now)
         _fall_back(ctx, old, own, "no answer to the SCCRQ", now)
     else:
+        closing.vanish(ctx, rt, Cause.TIMEOUT, "no answer")
         ctx.emit(
             Recovery(
                 old.local_id,
@@ -238,6 +239,15 @@ def on_timeout(ctx: Context, rt: Tunnel, now: Instant) -> None:
             )
         )
         retry(ctx, old, own, now)
+
+
+def _call_off(ctx: Context, rt: Tunnel, now: Instant) -> None:
+    """StopCCN for a recovery tunnel whose SCCRQ was not answered: a peer that has heard it all the same would be deaf on
+    the old tunnel for as long as it waits for our SCCCN (3.2.1). The header has 0 for the id that we do not know (RFC
+    2661 4.4.3).
+    """
+    rt.channel.silence()
+    closing.stop(ctx, rt, Cause.TIMEOUT, now, StopCcn.CLEAR_REQUEST, text="recovered otherwise")
 
 
 def _may_fall_back(ctx: Context, old: Tunnel, own: OwnRecovery) -> bool:
@@ -257,13 +267,10 @@ def again(ctx: Context, old: Tunnel, now: Instant) -> None:
 
 
 def _fall_back(ctx: Context, old: Tunnel, own: OwnRecovery, why: str, now: Instant) -> None:
-    """End the recovery tunnel and resynchronise silently: the old tunnel has not been reset, its numbers still hold.
+    """Resynchronise silently: the recovery tunnel is over, and the old one has not been reset, its numbers still hold.
 
     RFC 4951 3.2.1 would have the old tunnel cleared; `failover.method = "rfc4951"` does so.
     """
-    rt = ctx.tunnels.get(own.recovery_tunnel_id)
-    if rt is not None:
-        closing.vanish(ctx, rt, Cause.REFUSED, why)
     old.own_recovery = None
     ctx.recovering.discard(old.local_id)
     ctx.emit(Recovery(old.local_id, old.peer.name, recovery.RECOVERY_ENDPOINT, RecoveryPhase.FELL_BACK, why))
