@@ -11,7 +11,7 @@ from holdfast.lab.sim.peer_node_sweep import node_crashes
 from holdfast.lab.sim.peer_node_world import PeerNodeWorld, simulate_peer_node
 from holdfast.lab.sim.peer_ppp import ECHO_FAILURES, ECHO_INTERVAL, FRAME, IPCP, LCP, PAP, SET_UP, Ppp
 from holdfast.lab.sim.peers import DAEMONS
-from holdfast.protocol import closing, orphans
+from holdfast.protocol import closing, orphans, silent
 
 SEEDS = range(20)
 ALL = sorted(DAEMONS)
@@ -36,6 +36,7 @@ def test_a_crash_at_every_boundary_of_a_node_s_life(daemon: str) -> None:
 FOUND = {
     ("xl2tpd", 1304): "a CHAP Success that was lost while PPP was negotiated anew",
     ("xl2tpd", 1955): "a crash while IPCP was negotiated anew",
+    ("xl2tpd", 35): "a StopCCN that had to be acknowledged unseen, in a tunnel that goes on acknowledging",
     ("go-l2tp", 39): "a late Configure-Request for a link that was up",
     ("go-l2tp", 6090): "a late challenge, and a Success that was lost",
     ("l2tpns", 5473): "a restart while PPP was negotiated anew",
@@ -162,3 +163,8 @@ def test_a_call_that_a_restart_lost_and_nobody_ends_is_found(monkeypatch: pytest
 def test_a_session_that_ends_without_a_word_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closing, "send_cdn", lambda *args: None)
     assert "only at the peer [Pairing" in found("accel-ppp")
+
+
+def test_a_tunnel_whose_end_was_missed_and_that_stays_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silent, "end_if_empty", lambda *args: None)
+    assert any("tunnels only here" in problem for problem in simulate_peer_node("xl2tpd", 35).problems)

@@ -33,10 +33,21 @@ class Xl2tpd(Peer):
                 self._zlb(tunnel)
             return
         tunnel.clr = heard.nr
-        if heard.kind == Kind.ZLB:
-            tunnel.lingering.discard(heard.session)
-        else:
+        if heard.kind != Kind.ZLB:
             self.execute(tunnel, heard, now)
+        elif tunnel.closing:
+            self._let_go(tunnel)
+        else:
+            tunnel.lingering.discard(heard.session)
+
+    def _let_go(self, tunnel: Tunnel) -> None:
+        """A ZLB has come for a tunnel that was ended: nothing else, whatever its Nr, makes it go."""
+        stop = next((s for s in (*tunnel.sent, *tunnel.waiting) if s.kind is Kind.STOPCCN), None)
+        if stop is not None and (stop in tunnel.waiting or stop.ns >= tunnel.clr):
+            return
+        if stop is not None:
+            self.on_acknowledged(tunnel, stop)
+        self._remove(tunnel, tunnel.ended)
 
     def timer(self, now: Instant) -> None:
         """An acknowledgement is noticed when the message would be sent again."""
@@ -45,8 +56,6 @@ class Xl2tpd(Peer):
                 if sent.due <= now and sent.ns < tunnel.clr:
                     tunnel.sent.remove(sent)
                     self.on_acknowledged(tunnel, sent)
-                    if sent.kind is Kind.STOPCCN:
-                        self._remove(tunnel, tunnel.ended)
             self._admit(tunnel, now)
         super().timer(now)
 
