@@ -40,6 +40,11 @@ not send again. It is the wait for a retransmission after an outage that has use
 SHORTEST_WAIT: Duration = 2 * SECOND
 """How long at least, when hardly any of that patience is left."""
 
+STEP: Duration = 4 * SECOND
+"""How long the peer has to repeat the next message once the one before it had to be acknowledged unseen. Who repeats
+one after another does so after 1 and 3 s.
+"""
+
 INTERVALS: tuple[Duration, ...] = (
     250 * MILLISECOND,
     250 * MILLISECOND,
@@ -186,16 +191,37 @@ def _wait(resync: Resync, now: Instant) -> Duration:
     A peer that gives up after 31 s sends last at 15 s. What it sent in the first seconds of an outage of more than
     15 s never comes again, and costs the whole tunnel if it is not acknowledged in time.
     """
-    if resync.gone_at is None:
+    left = _left(resync, now)
+    if left is None:
         return RETRANSMISSION_CAP
-    left = resync.gone_at + PATIENCE - SECOND - now
     if left <= 0:  # who would have lost patience has: the others have more of it
         return LAST_INTERVAL
     return min(RETRANSMISSION_CAP, max(SHORTEST_WAIT, left))
 
 
+def _left(resync: Resync, now: Instant) -> Duration | None:
+    """Until who gives up after `PATIENCE` must have been answered, whatever it said in our outage; None: not known."""
+    return resync.gone_at + PATIENCE - SECOND - now if resync.gone_at is not None else None
+
+
+def settle(resync: Resync, expected: int, early: int | None, window: int, now: Instant) -> int:
+    """Our Nr when the time to settle has come. `in_step` says whether it is the last word.
+
+    As long as the peer's patience allows it is one number further, not all that are unseen: many peers repeat only
+    their oldest message, and the next one when that is acknowledged. More than our `window` was never under way.
+    """
+    proved = proved_nr(resync, expected, early)
+    unseen = seq.distance(expected, proved)
+    left = _left(resync, now)
+    if unseen > 1 and left is not None and left > 0:
+        resync.settle_at = now + min(STEP, left)
+        return seq.add(expected, max(1, unseen - window))
+    resync.in_step, resync.settle_at = True, None
+    return proved
+
+
 def proved_nr(resync: Resync, expected: int, early: int | None) -> int:
-    """Our Nr once the peer's longest retransmission interval has passed.
+    """Our Nr once the peer has had all the time to repeat what we have not seen.
 
     It is the lowest number that the peer still repeats (`early` is the lowest of those that are kept) or the one behind
     what it had sent when we came back, whichever is lower; if neither is known, the one that is expected anyway.

@@ -103,12 +103,12 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
         return False
     channel = old.channel
     early = channel.lowest_early()
-    channel.settle(resync.proved_nr(state, channel.nr, early), now)
-    if early is None and state.lowest is None:  # what was never seen may have been a StopCCN
+    window = ctx.settings.channel.receive_window
+    channel.settle(resync.settle(state, channel.nr, early, window, now), now)
+    if state.in_step and early is None and state.lowest is None:  # what was never seen may have been a StopCCN
         old.unseen = True
         channel.acknowledge_end(0)
         channel.send(0, encode(Msg.HELLO), now)
-    state.in_step, state.settle_at = True, None
     _finish(ctx, old)
     return True
 

@@ -74,7 +74,7 @@ class PeerWorld(World):
         self._unseen_until: Instant = 0
         self._came: dict[tuple[int, int, bytes], tuple[int, int]] = {}
         self._first: dict[tuple[int, int, bytes], int] = {}
-        self._missed: dict[int, Instant] = {}
+        self._missed: dict[tuple[int, int, bytes], int] = {}
         self._lost = 0
         self._said: set[tuple[int, int]] = set()
         self._forgiven: set[int] = set()
@@ -131,16 +131,20 @@ class PeerWorld(World):
         calm = self.peaceful or self.now < self.begun + BEGINNING
         weather, random = self.weather, self.random
         if not calm and random.random() < weather.loss:
-            if heard is not None:
-                self._lost += not to_us
-                self._missed[heard.tunnel] = self.now
+            self._failed(data, heard, to_us)
             return
         for _ in range(2 if not calm and random.random() < weather.duplicate else 1):
             delay = MILLISECOND + (0 if calm else random.randrange(weather.delay))
             if not calm and random.random() < weather.straggle:
                 delay += random.randrange(10 * SECOND)
-                self._lost += not to_us and heard is not None  # for the time
+                self._failed(data, heard, to_us)  # for the time
             self.at(self.now + delay, lambda: self._arrive(data, heard, source, to_us))
+
+    def _failed(self, data: bytes, heard: Heard | None, to_us: bool) -> None:
+        """The network loses a datagram, or keeps it for so long that its sender has to say the same again."""
+        if heard is not None and to_us and self.ours.running:
+            self._missed[heard.tunnel, heard.ns, data[12:]] = self.epoch
+        self._lost += heard is not None and not to_us
 
     def _arrive(self, data: bytes, heard: Heard | None, source: Address, to_us: bool) -> None:
         if not to_us:
@@ -161,7 +165,7 @@ class PeerWorld(World):
 
     def _acknowledged(self, tunnel: Tunnel, sent: Sent) -> None:
         life, _ = self._arrival(tunnel, sent)
-        missed = self._missed.get(tunnel.remote, -1) >= sent.first
+        missed = self._missed.get(self._key(tunnel, sent)) == self.epoch
         repeats = (
             sent.first > self._unseen_until and self.now - (self._died or self.now) < PATIENCE - 3 * SECOND
         )
