@@ -298,6 +298,43 @@ def test_what_was_not_received_is_not_acknowledged() -> None:
     assert len(sessions(pair.lns)) == 6
 
 
+def test_of_several_messages_only_that_is_acknowledged_unseen_which_never_came() -> None:
+    """The peer repeats its oldest message alone, and the next one once that is acknowledged."""
+    pair, tunnel_id = silent_pair()
+    pair.crash(pair.lns)
+    (tunnel,) = pair.lac.endpoint.ctx.established()
+    tunnel.channel.cwnd = 4
+    first = tunnel.channel.ns
+    for _ in range(3):
+        _, effects = pair.lac.endpoint.place_call(tunnel_id, Call(), pair.now)
+        pair.deliver(pair.lac, effects)
+    pair.lose = lambda data, to: (
+        to == LNS_ADDRESS and len(data) > 12 and bool(data[0] & 0x80) and parse_control(data).ns == first
+    )
+    pair.run(2)
+    pair.restart(pair.lns, away_s=2)
+    pair.run(25)
+    assert phases(pair.lns)[-1] is RecoveryPhase.SYNCHRONISED
+    assert len(sessions(pair.lns)) == 5
+    assert seq.before(first, tunnel.channel.acked)
+
+
+def test_what_is_unseen_is_acknowledged_one_by_one_as_long_as_the_peer_has_patience() -> None:
+    state = resync.begin(10, 7, 0, gone_at=-10 * SECOND)
+    resync.hear(state, 10, 10, 7, is_zlb=True, now=0)
+    assert resync.settle(state, 7, None, 16, now=16 * SECOND) == 8
+    assert (state.in_step, state.settle_at) == (False, 20 * SECOND)
+    assert resync.settle(state, 8, None, 16, now=20 * SECOND) == 10
+    assert state.in_step
+
+
+def test_more_than_a_window_is_not_waited_for() -> None:
+    """The peer cannot have had more under way: our numbers lag behind."""
+    state = resync.begin(10, 7, 0, gone_at=0)
+    resync.hear(state, 107, 10, 7, is_zlb=True, now=0)
+    assert resync.settle(state, 7, None, 16, now=16 * SECOND) == 91
+
+
 def test_numbers_that_lag_behind_are_put_right_by_the_peers_silence() -> None:
     pair, tunnel_id = silent_pair()
     old = dict(pair.lns.tunnels)
