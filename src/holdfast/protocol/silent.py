@@ -105,8 +105,8 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     early = channel.lowest_early()
     window = ctx.settings.channel.receive_window
     channel.settle(resync.settle(state, channel.nr, early, window, now), now)
-    if state.in_step and early is None and state.lowest is None:  # what was never seen may have been a StopCCN
-        old.unseen = True
+    if state.in_step and early is None and state.lowest is None:
+        old.unseen = True  # it may have been a StopCCN
         channel.acknowledge_end(0)
         channel.send(0, encode(Msg.HELLO), now)
     _finish(ctx, old)
