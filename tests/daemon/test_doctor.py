@@ -70,6 +70,13 @@ def test_a_node_that_forwards_nothing_needs_nothing(proc: Path) -> None:
     assert all(check.state == "ok" for check in examine(config("null"), proc))
 
 
+def test_of_reverse_path_filters_it_says_only_what_is_so_and_matters(proc: Path) -> None:
+    assert found(examine(config("auto"), proc), "rp_filter").state == "warning"
+    assert "rp_filter" not in {check.name for check in examine(config("tun"), proc)}
+    (proc / "sys/net/ipv4/conf/lo/rp_filter").write_text("2")
+    assert found(examine(config("auto"), proc), "rp_filter").state == "ok"
+
+
 def test_without_a_configuration_it_looks_at_the_machine_and_says_where_it_looked(proc: Path) -> None:
     first, *rest = examine_machine(("a.toml", "/etc/b.toml"), proc)
     assert (first.name, first.state) == ("configuration", "warning")
