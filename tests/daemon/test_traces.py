@@ -172,6 +172,25 @@ def test_a_data_plane_that_cannot_leaves_nobody_watching(
     assert [log.event for log in scene.logged] == ["dataplane.failed"]
 
 
+def test_a_data_plane_that_does_not_say_what_it_missed_keeps_nobody_watching(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> int:
+        raise LocalError("no answer")
+
+    trace = scene.watch()
+    monkeypatch.setattr(scene.bench.plane, "traced_missed", refuse)
+    scene.exists = False
+    scene.clock.beat()
+    assert taken(trace)[1].ended == "the session has ended"
+    assert scene.sends is None
+    with pytest.raises(LocalError, match="no answer"):
+        scene.watch()
+    monkeypatch.undo()
+    scene.bench.inject(FromPeer(OURS + IP + UP))
+    assert scene.sends is None and taken(scene.watch())[0] == []
+
+
 def test_there_is_a_limit_to_watchers(scene: Scene) -> None:
     traces = [scene.watch() for _ in range(MOST_TRACES)]
     with pytest.raises(TooManyTraces, match="end one first"):

@@ -129,14 +129,16 @@ class Traces:
         if sum(map(len, self._by_key.values())) >= MOST_TRACES:
             raise TooManyTraces(f"{MOST_TRACES} traces run already: end one first")
         trace = Trace(key, raw=raw, snaplen=snaplen, leave=self._leave)
+        first = not self._by_key
+        if first:
+            self._plane_missed = self._plane.traced_missed()
         if key not in self._by_key:
             try:
                 self._plane.trace(key, self._on_seen)
             except LocalError:
                 self._untrace(key)
                 raise
-        if not self._by_key:
-            self._plane_missed = self._plane.traced_missed()
+        if first:
             self._show_sends(self._on_sent)
             if (fd := self._plane.traces_fileno()) >= 0:
                 self._loop.add_reader(fd, self._plane.show_traced)
@@ -182,8 +184,7 @@ class Traces:
         if not self._beating:
             return
         self._loop.call_later(BEAT_S, self._beat)
-        missed = self._plane.traced_missed()
-        lost, self._plane_missed = missed - self._plane_missed, missed
+        lost = self._newly_missed()
         for trace in self._all():
             trace.missed += lost
             if not self._exists(trace.key):
@@ -193,6 +194,15 @@ class Traces:
             trace.beat()
             if trace.ended:
                 self._leave(trace)
+
+    def _newly_missed(self) -> int:
+        try:
+            missed = self._plane.traced_missed()
+        except LocalError as error:  # watchers end all the same
+            self._log(Log("dataplane.failed", {"text": str(error)}, ERROR))
+            return 0
+        lost, self._plane_missed = missed - self._plane_missed, missed
+        return lost
 
     def _on_seen(self, seen: Seen) -> None:
         for trace in self._by_key.get(seen.key, ()):
