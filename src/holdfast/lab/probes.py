@@ -47,18 +47,8 @@ _LATE_S = 20
 def ping(namespace: str, target: str, *, leave_by: str = "", count: int = 3, size: int = 56) -> int:
     """How many of `count` Echo-Requests were answered, however late. `leave_by` is a device or a source address."""
     by = ["-I", leave_by] if leave_by else []
-    argv = [
-        "ping",
-        "-n",
-        "-c",
-        "1",
-        "-W",
-        str(_LATE_S),
-        "-s",
-        str(size),
-        *by,
-        target,
-    ]  # heeds -W for the first only
+    # of several requests, ping waits so long for one only: so each is a run of its own
+    argv = ["ping", "-n", "-c", "1", "-W", f"{_LATE_S}", "-s", f"{size}", *by, target]
     with entered(namespace):
         answers = (subprocess.run(argv, capture_output=True, text=True, check=False) for _ in range(count))
         return sum(" bytes from " in answer.stdout for answer in answers)
