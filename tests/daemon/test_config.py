@@ -164,6 +164,11 @@ def test_a_range_is_a_network_or_two_ends(text: str, first: str, last: str) -> N
         ("[failover]\nrequire_secret = false\n", "failover.require_secret"),
         ("[failover]\nadvertise = false\n", "failover.advertise"),
         ("[failover]\nrecovery_time_ms = 1000\n", "failover.recovery_time_ms"),
+        ('[failover]\nmethod = "off"\n', "failover.method"),
+        (peer("a", "192.0.2.1") + 'method = "off"\n', "peer[a].method"),
+        ('[failover]\nmethod = "rfc4951"\nadvertise = false\n' + peer("a", "192.0.2.1"), "failover.method"),
+        ('[[peer]]\nname = "a"\naddress = "192.0.2.1"\nmethod = "rfc4951"\n', "peer[a].method"),
+        ("[ppp]\necho_interval_s = 0\n", "ppp.echo_interval_s"),
         ("[failover]\nstrict_discard = true\n", "failover.strict_discard"),
         ('[journal]\nsynchronous = "normal"\n', "journal.synchronous"),
         ('[dataplane]\nkind = "null"\n', "dataplane.kind"),
@@ -177,6 +182,15 @@ def test_a_range_is_a_network_or_two_ends(text: str, first: str, last: str) -> N
 )
 def test_a_weak_choice_is_warned_of(text: str, key: str) -> None:
     assert key in [weak.key for weak in check(parse(MINIMAL + text, "f"))]
+
+
+@pytest.mark.parametrize("more", ["", "require_secret = false\n"])
+def test_rfc4951_alone_is_no_weak_choice_where_it_is_offered(more: str) -> None:
+    secret = "" if more else f'secret = "{SECRET}"\n'
+    text = f'[failover]\nmethod = "rfc4951"\n{more}[[peer]]\nname = "a"\naddress = "192.0.2.1"\n{secret}'
+    assert not {"failover.method", "peer[a].method"} & {
+        weak.key for weak in check(parse(MINIMAL + text, "f"))
+    }
 
 
 @pytest.mark.parametrize(("text", "key"), [(peer("a", "192.0.2.1"), "peer"), ("", "subscriber")])

@@ -26,7 +26,13 @@ class Advice(msgspec.Struct, frozen=True, gc=False):
 
 def check(config: Config, path: str | Path | None = None) -> list[Advice]:
     """The weak choices of a valid configuration; with `path`, also who may read the file."""
-    return [*_weak_file(path), *_weak_peers(config), *_weak_settings(config), *_incomplete(config)]
+    return [
+        *_weak_file(path),
+        *_weak_peers(config),
+        *_weak_recovery(config),
+        *_weak_settings(config),
+        *_incomplete(config),
+    ]
 
 
 def _weak_file(path: str | Path | None) -> Iterable[Advice]:
@@ -38,7 +44,7 @@ def _weak_peers(config: Config) -> Iterable[Advice]:
     for peer in config.peer:
         if not peer.secret:
             lost = (
-                "and no recovery (RFC 4951)"
+                "and no recovery by RFC 4951"
                 if config.failover.require_secret
                 else "and anyone may take it over"
             )
@@ -48,6 +54,25 @@ def _weak_peers(config: Config) -> Iterable[Advice]:
         if peer.network.prefixlen < 16:
             yield Advice(
                 f"peer[{peer.name}].address", f"{peer.network.num_addresses:,} addresses may open tunnels"
+            )
+
+
+def _weak_recovery(config: Config) -> Iterable[Advice]:
+    """Peers whose tunnels no restart can keep, whatever they offer."""
+    failover = config.failover
+    if failover.method == "off":
+        yield Advice(
+            "failover.method", "off: a restart ends the tunnels of every peer without a method of its own"
+        )
+    for peer in config.peer:
+        missing = "it has no secret" if failover.require_secret and not peer.secret else ""
+        missing = missing if failover.advertise else "failover.advertise is false"
+        if peer.method == "off":
+            yield Advice(f"peer[{peer.name}].method", "off: a restart ends its tunnels")
+        elif (peer.method or failover.method) == "rfc4951" and missing:
+            key = f"peer[{peer.name}].method" if peer.method else "failover.method"
+            yield Advice(
+                key, f"rfc4951, which {peer.name} is not offered ({missing}): a restart ends its tunnels"
             )
 
 
@@ -68,6 +93,8 @@ def _weak_settings(config: Config) -> Iterable[Advice]:
         yield Advice("ppp.auth", "pap sends passwords in the clear")
     if config.role_is_lns and not config.ppp.auth:
         yield Advice("ppp.auth", "empty: anyone is let in without a name")
+    if not config.ppp.echo_interval_s:
+        yield Advice("ppp.echo_interval_s", "0: dead sessions stay, and none is proved after a restart")
     if config.ppp.mru > config.dataplane.path_mtu - TUNNEL_OVERHEAD:
         yield Advice(
             "ppp.mru", f"above dataplane.path_mtu less {TUNNEL_OVERHEAD}: full packets will be fragmented"
