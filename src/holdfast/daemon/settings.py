@@ -1,5 +1,7 @@
 """From the configuration, in the units of operators, to the settings of the machines, in theirs."""
 
+from msgspec.structs import replace
+
 from holdfast.aaa.local import LocalAuthenticator, User
 from holdfast.core.auth import CHAP, PAP
 from holdfast.core.clock import MILLISECOND, SECOND
@@ -101,18 +103,12 @@ def server_config(config: Config) -> LinkConfig:
 
 
 def client_config(config: Config, subscriber: SubscriberSettings) -> LinkConfig:
-    """The link of one of our own subscribers: as a server's, with its name and secret."""
-    ppp = config.ppp
-    return LinkConfig(
+    """The link of one of our own subscribers: as a server's, with its name and secret, and asking where that gives."""
+    return replace(
+        server_config(config),
         role=Role.CLIENT,
-        auth=tuple(METHODS[name] for name in ppp.auth),
         name=subscriber.name,
         secret=subscriber.secret.encode(),
-        mru=ppp.mru,
-        restart=ppp.restart_ms * MILLISECOND,
-        max_configure=ppp.max_configure,
-        max_terminate=ppp.max_terminate,
-        max_failure=ppp.max_failure,
-        echo_interval=ppp.echo_interval_s * SECOND,
-        echo_failures=ppp.echo_failures,
+        local_address="",
+        dns=(),
     )

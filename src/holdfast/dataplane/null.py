@@ -4,21 +4,21 @@ For nodes that only speak the control protocol, for simulations, and as the plai
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from holdfast.dataplane.contract import Address, Entry, Plan, Punt, Verdict
+from holdfast.dataplane.contract import Address, Entry, Punt, Verdict
 from holdfast.dataplane.flows import Arrival, Departure, Flows
 from holdfast.dataplane.inbox import Inbox
-from holdfast.dataplane.reconcile import plan
-from holdfast.dataplane.trace import NOWHERE, Seen, Sink, claimed_session, outer
+from holdfast.dataplane.trace import NOWHERE, Seen, claimed_session, outer
+from holdfast.dataplane.userspace import UserspacePlane
 from holdfast.records import Counters
 
 
-class NullPlane:
+class NullPlane(UserspacePlane):
     """Forwards to nowhere. `arrive` and `depart` say what would have gone out."""
 
     def __init__(self, *, mss_clamp: bool = False, icmp_source: str = "") -> None:
-        self._flows = Flows(mss_clamp=mss_clamp, icmp_source=icmp_source)
+        super().__init__(Flows(mss_clamp=mss_clamp, icmp_source=icmp_source))
 
     def install(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries (DataPlane.install)."""
@@ -31,47 +31,9 @@ class NullPlane:
             self._flows.sinks.pop(key, None)
         return self._flows.remove(gone)
 
-    def resume(self, totals: Mapping[int, Counters]) -> None:
-        """Go on counting from there (DataPlane.resume)."""
-        self._flows.earlier = dict(totals)
-
-    def begin(self) -> None:
-        """It forwards already (DataPlane.begin)."""
-        self._flows.earlier.clear()
-
-    def tend(self) -> None:
-        """There is nothing to look after (DataPlane.tend)."""
-
     def describe(self) -> str:
         """For people (DataPlane.describe)."""
         return "null"
-
-    def reasons(self) -> Mapping[str, int]:
-        """Verdicts say it all (DataPlane.reasons)."""
-        return {}
-
-    def forget(self, keys: Iterable[int]) -> None:
-        """Nothing was kept (DataPlane.forget)."""
-
-    def enumerate(self) -> Mapping[int, Entry]:
-        """What is installed (DataPlane.enumerate)."""
-        return self._flows.enumerate()
-
-    def differences(self, want: Mapping[int, Entry]) -> Plan:
-        """What to change (DataPlane.differences)."""
-        return plan(want, self.enumerate())
-
-    def counters(self, key: int) -> Counters:
-        """One session's traffic (DataPlane.counters). Raises UnknownSession."""
-        return self._flows.counters(key)
-
-    def all_counters(self) -> dict[int, Counters]:
-        """Every session's traffic (DataPlane.all_counters)."""
-        return self._flows.all_counters()
-
-    def verdicts(self) -> Mapping[Verdict, int]:
-        """Packets by verdict (DataPlane.verdicts)."""
-        return self._flows.totals()
 
     def receive(self, inbox: Inbox) -> Sequence[Punt]:
         """Judge what `inbox` holds (DataPlane.receive)."""
@@ -101,21 +63,6 @@ class NullPlane:
             departure.flow.tx_packets += 1
             departure.flow.tx_bytes += len(packet)
         return departure
-
-    def trace(self, key: int, sink: Sink | None) -> None:
-        """Show a session's packets (DataPlane.trace)."""
-        self._flows.trace(key, sink)
-
-    def traces_fileno(self) -> int:
-        """Packets are shown as they pass: -1 (DataPlane.traces_fileno)."""
-        return -1
-
-    def show_traced(self) -> None:
-        """None wait (DataPlane.show_traced)."""
-
-    def traced_missed(self) -> int:
-        """None are missed (DataPlane.traced_missed)."""
-        return 0
 
     def _show(self, key: int, to_peer: bool, datagram: bytes, source: Address, to: Address) -> None:
         sink = self._flows.sinks.get(key)

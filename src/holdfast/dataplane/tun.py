@@ -22,11 +22,11 @@ from typing import Any, Protocol
 
 from holdfast.core.errors import LocalError
 from holdfast.dataplane import ipv4
-from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Plan, Punt, Verdict
+from holdfast.dataplane.contract import CONTROL, Address, DeviceLost, Entry, Punt, Verdict
 from holdfast.dataplane.flows import Flow, Flows, Outbox
 from holdfast.dataplane.inbox import Inbox
-from holdfast.dataplane.reconcile import plan
-from holdfast.dataplane.trace import HEADERS, NOWHERE, Seen, Sink, claimed_session, outer
+from holdfast.dataplane.trace import HEADERS, NOWHERE, Seen, claimed_session, outer
+from holdfast.dataplane.userspace import UserspacePlane
 from holdfast.records import Counters, session_key
 from holdfast.wire.header import DATA, DATA_LENGTH, T
 
@@ -115,7 +115,7 @@ class DeviceMtu:
                 self._in_force = mtu
 
 
-class TunPlane:
+class TunPlane(UserspacePlane):
     """Forwards between a TUN device and a UDP socket.
 
     `mtu` and `lowest_mtu` bound the device's MTU (see `DeviceMtu`). `flows`: sessions of another plane, which only
@@ -133,8 +133,8 @@ class TunPlane:
         icmp_source: str = "",
         flows: Flows | None = None,
     ) -> None:
+        super().__init__(Flows(mss_clamp=mss_clamp, icmp_source=icmp_source) if flows is None else flows)
         self._device, self._socket = device, socket
-        self._flows = Flows(mss_clamp=mss_clamp, icmp_source=icmp_source) if flows is None else flows
         self.mtu = DeviceMtu(mtu, lowest_mtu)
         self._read_size = max(2048, mtu)
 
@@ -168,62 +168,9 @@ class TunPlane:
         self._device = device
         self.mtu.adjust(device, new=True)
 
-    def resume(self, totals: Mapping[int, Counters]) -> None:
-        """Go on counting from there (DataPlane.resume)."""
-        self._flows.earlier = dict(totals)
-
-    def begin(self) -> None:
-        """It forwards already (DataPlane.begin)."""
-        self._flows.earlier.clear()
-
-    def tend(self) -> None:
-        """There is nothing to look after (DataPlane.tend)."""
-
     def describe(self) -> str:
         """For people (DataPlane.describe)."""
         return "tun"
-
-    def reasons(self) -> Mapping[str, int]:
-        """Verdicts say it all (DataPlane.reasons)."""
-        return {}
-
-    def forget(self, keys: Iterable[int]) -> None:
-        """Nothing was kept (DataPlane.forget)."""
-
-    def enumerate(self) -> Mapping[int, Entry]:
-        """What is installed (DataPlane.enumerate)."""
-        return self._flows.enumerate()
-
-    def differences(self, want: Mapping[int, Entry]) -> Plan:
-        """What to change (DataPlane.differences)."""
-        return plan(want, self.enumerate())
-
-    def counters(self, key: int) -> Counters:
-        """One session's traffic (DataPlane.counters). Raises UnknownSession."""
-        return self._flows.counters(key)
-
-    def all_counters(self) -> dict[int, Counters]:
-        """Every session's traffic (DataPlane.all_counters)."""
-        return self._flows.all_counters()
-
-    def verdicts(self) -> Mapping[Verdict, int]:
-        """Packets by verdict (DataPlane.verdicts)."""
-        return self._flows.totals()
-
-    def trace(self, key: int, sink: Sink | None) -> None:
-        """Show a session's packets (DataPlane.trace)."""
-        self._flows.trace(key, sink)
-
-    def traces_fileno(self) -> int:
-        """Packets are shown as they pass: -1 (DataPlane.traces_fileno)."""
-        return -1
-
-    def show_traced(self) -> None:
-        """None wait (DataPlane.show_traced)."""
-
-    def traced_missed(self) -> int:
-        """None are missed (DataPlane.traced_missed)."""
-        return 0
 
     def fileno(self) -> int:
         """The TUN device's descriptor."""
