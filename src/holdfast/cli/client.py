@@ -116,7 +116,8 @@ class Client:
         match error:
             case FileNotFoundError() | ConnectionRefusedError():
                 return (
-                    f"no node is running at {self.path}: start it with `holdfast run`, or give -c or --socket"
+                    f"no node is running at {self.path}: start it with `holdfast run` (it answers some seconds after its"
+                    " start), or give -c or --socket"
                 )
             case PermissionError():
                 return f"{self.path} belongs to another user: run this as the user of the node"

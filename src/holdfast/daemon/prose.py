@@ -114,7 +114,10 @@ def _because(choice: ChoiceView) -> Iterator[str]:
     yield f'- the method configured {where} is "{choice.configured}".'
     if choice.why == Why.CONFIGURED.value:
         return
-    yield f"- {_offer('we', choice.local_offer)}; {_offer('the peer', choice.peer_offer)}."
+    if _offers(choice.local_offer) or _offers(choice.peer_offer):
+        yield f"- {_offer('we', choice.local_offer)}; {_offer('the peer', choice.peer_offer)}."
+    else:
+        yield "- neither side offered RFC 4951 (no AVP 76 with C=1)."
     failed = f"- in {_restarts(choice.contradictions)} RFC 4951 failed with this peer for tunnels that it still knew"
     if choice.why == Why.CONTRADICTED.value:
         yield (
@@ -126,8 +129,12 @@ def _because(choice: ChoiceView) -> Iterator[str]:
         yield f"{failed}, {'long ago: it is due to be tried again' if enough else 'which is not enough to doubt it'}."
 
 
+def _offers(offer: FailoverCapability | None) -> bool:
+    return offer is not None and offer.control
+
+
 def _offer(who: str, offer: FailoverCapability | None) -> str:
-    if offer is None or not offer.control:
+    if offer is None or not _offers(offer):
         return f"{who} did not offer RFC 4951 (no AVP 76 with C=1)"
     return (
         f"{who} offered RFC 4951 (AVP 76: C=1, D={offer.data:d}, Recovery Time {offer.recovery_time_ms} ms)"
@@ -172,10 +179,11 @@ def _proof(recovery: RecoveryView) -> Iterator[str]:
     if recovery.proof == "off":
         yield "- Nobody asks the sessions whether they forward (ppp.echo_interval_s is 0)."
     elif recovery.proof:
-        open_ones = f", {recovery.unproved} have not answered yet" if recovery.unproved else ""
+        waiting = f", {recovery.unproved} more not yet" if recovery.unproved else ""
+        count = recovery.proved
         yield (
-            f"- Proof of forwarding (LCP echo, RFC 1661 5.8): {recovery.proved} sessions have answered{open_ones};"
-            f" {recovery.silent_cleared} were ended because they did not (CDN 1)."
+            f"- Proof of forwarding (LCP echo, RFC 1661 5.8): {count} {'session has' if count == 1 else 'sessions have'}"
+            f" answered{waiting}; {recovery.silent_cleared} ended for want of an answer (CDN 1)."
         )
 
 
