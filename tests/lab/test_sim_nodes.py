@@ -49,6 +49,7 @@ def test_what_was_found_once(seed: int) -> None:
 FOUND_WITHOUT_RFC_4951 = {
     167: "each side goes back to a number that the other has had since, and takes its answers for late ones",
     225: "the same, in turn, and with the tunnel lost",
+    20628: "a HELLO each copy of which fell into another outage",
     20530: "an outage that had left the peer less patience than the wait for its retransmission",
     20964: "an acknowledgement that waited for a deletion whose commit failed",
 }

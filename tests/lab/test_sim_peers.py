@@ -103,7 +103,7 @@ def found(daemon: str, seeds: int = 12) -> str:
 
 
 def test_acknowledging_what_was_not_seen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resync, "_wait", lambda state, now: 0)
+    monkeypatch.setattr(resync, "_wait", lambda state, now, came: 0)
     assert "was acknowledged and never came" in found("xl2tpd")
 
 

@@ -17,6 +17,7 @@ from holdfast.daemon import evidence
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.protocol.recovery import REMOTE_ENDPOINT
+from holdfast.protocol.resync import OVERESTIMATE
 from holdfast.protocol.silent import ROLE as SILENT
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records.ledger import PeerKey, PeerRecord
@@ -25,10 +26,10 @@ from holdfast.state.saved import Saved
 
 MAX_ENTRIES: Final = 1000
 
-ALIVE_INTERVAL: Final[Duration] = 5 * SECOND
+ALIVE_INTERVAL: Final[Duration] = OVERESTIMATE - SECOND
 """How old the journal's last sign of life may be in an idle node; where tunnels are busy it is a second."""
 
-RESOLUTION_MS: Final = (ALIVE_INTERVAL + SECOND) // MILLISECOND
+RESOLUTION_MS: Final = OVERESTIMATE // MILLISECOND
 """By how much an outage may be overestimated."""
 
 

@@ -40,6 +40,9 @@ not send again. It is the wait for a retransmission after an outage that has use
 SHORTEST_WAIT: Duration = 2 * SECOND
 """How long at least, when hardly any of that patience is left."""
 
+OVERESTIMATE: Duration = 6 * SECOND
+"""An outage may have been shorter than we are told by as much."""
+
 STEP: Duration = 4 * SECOND
 """How long the peer has to repeat the next message once the one before it had to be acknowledged unseen. Who repeats
 one after another does so after 1 and 3 s.
@@ -177,7 +180,7 @@ def _hear_receive_side(resync: Resync, ns: int, expected: int, *, is_zlb: bool, 
     sent = _sent(resync)
     resync.in_step = sent is not None and not seq.before(reached, sent)
     if resync.settle_at is None:
-        resync.settle_at = now + _wait(resync, now)
+        resync.settle_at = now + _wait(resync, now, came=reached != expected)
 
 
 def _sent(resync: Resync) -> int | None:
@@ -185,16 +188,17 @@ def _sent(resync: Resync) -> int | None:
     return resync.announced if resync.announced is not None else resync.peer_next
 
 
-def _wait(resync: Resync, now: Instant) -> Duration:
+def _wait(resync: Resync, now: Instant, *, came: bool) -> Duration:
     """How long the peer has to repeat what we have not seen: its longest interval, unless our outage has left less.
 
     A peer that gives up after 31 s sends last at 15 s. What it sent in the first seconds of an outage of more than
-    15 s never comes again, and costs the whole tunnel if it is not acknowledged in time.
+    15 s never comes again, and costs the whole tunnel if it is not acknowledged in time. `came`: a message has just
+    come in its turn, so that those behind it, being younger, will come as well.
     """
     left = _left(resync, now)
     if left is None:
         return RETRANSMISSION_CAP
-    if left <= 0:  # who would have lost patience has: the others have more of it
+    if left <= (0 if came else -OVERESTIMATE):  # who would have lost patience has: the others have more of it
         return LAST_INTERVAL
     return min(RETRANSMISSION_CAP, max(SHORTEST_WAIT, left))
 

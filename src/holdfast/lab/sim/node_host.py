@@ -6,7 +6,6 @@ submission to the journal, a commit, its answer) and takes everything but the di
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from random import Random
 
 from holdfast.core.clock import Instant
@@ -51,6 +50,8 @@ class NodeHost:
         self.events: dict[str, int] = {}
         """How often each event was logged."""
         self.watch: Callable[[Log], None] = lambda log: None
+        self.overhear: Callable[[bytes], None] = lambda data: None
+        """Is told of every datagram that comes while there is a process."""
         self._config, self._chance, self._clock, self._draw = config, chance, clock, draw
         self._transmit, self._keeps_socket = transmit, keeps_socket
         self._backlog: deque[tuple[bytes, Address]] = deque(maxlen=BACKLOG)
@@ -77,7 +78,7 @@ class NodeHost:
         )
         self._turn(lambda: process.begin(self.disk, now))
         while self._backlog and self.process is process:
-            self._turn(partial(process.arrive, *self._backlog.popleft()))
+            self.receive(*self._backlog.popleft(), now)
 
     def crash(self) -> None:
         """See `Host`."""
@@ -93,6 +94,7 @@ class NodeHost:
         """See `Host`."""
         process = self.process
         if process is not None:
+            self.overhear(data)
             self._turn(lambda: process.arrive(data, source))
         elif self._keeps_socket:
             self._backlog.append((data, source))

@@ -9,15 +9,16 @@ from random import Random
 
 import msgspec
 
-from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.core.clock import MILLISECOND, SECOND, Duration
 from holdfast.daemon.config import Config, parse
 from holdfast.daemon.effects import Log
 from holdfast.lab.sim.host import Host
 from holdfast.lab.sim.journal import Luck
 from holdfast.lab.sim.machine import Pairing
 from holdfast.lab.sim.node_host import NodeHost
-from holdfast.lab.sim.world import ADDRESSES, HARSH, OPPOSITE, Verdict, Weather, World
-from holdfast.protocol.resync import PATIENCE
+from holdfast.lab.sim.overheard import Overheard
+from holdfast.lab.sim.world import ADDRESSES, Verdict, Weather, World
+from holdfast.protocol.effects import Address
 from holdfast.records import Side
 
 SECRET = "failover-secret"
@@ -25,8 +26,8 @@ SECRET = "failover-secret"
 LONG: Duration = 40 * SECOND
 """An absence that only a peer survives which is there all the time: a recovery is given up after 31 s."""
 
-LONG_WITHOUT_RFC4951: Duration = 24 * SECOND
-"""The same where nobody has asked his peer for more than the 31 s of the base protocol."""
+LONG_WITHOUT_RFC4951: Duration = 28 * SECOND
+"""The same where nobody has asked his peer for more than the 31 s of the base protocol: settling takes 2 s of them."""
 
 LNS_CONFIG = """
 [node]
@@ -153,14 +154,13 @@ class NodeWorld(World):
         conditions, weather = self._given
         self.nodes: dict[Side, NodeHost] = {}
         self._overheard: list[str] = []
-        self._crashed_at: dict[Side, list[Instant]] = {side: [] for side in Side}
+        self._talk = Overheard()
         self._forgiven: set[tuple[Side, int]] = set()
         self.weather = weather or self.weather
         self.conditions = conditions or draw_conditions(self.random, self.weather)
         if not self._advertise:
             away = min(self.conditions.away, LONG_WITHOUT_RFC4951)
             self.conditions = msgspec.structs.replace(self.conditions, away=away, advertise=False)
-            self.harsh = HARSH / 2  # the base protocol has five tries
         self._configs = configs(self.conditions)
 
     def _host(self, side: Side) -> Host:
@@ -174,25 +174,21 @@ class NodeWorld(World):
             lambda data, to: self._transmit(data, address, to),
             self.conditions.keeps_socket,
         )
-        host.watch = partial(self._heard, side)
+        host.watch = partial(self._logged, side)
+        host.overhear = lambda data: self._talk.came(side, data, self.now)
         return host
 
-    def _heard(self, side: Side, log: Log) -> None:
-        """Without RFC 4951 a message of one side need not outlast two restarts of the other."""
-        if log.event == "tunnel.down" and log.fields["cause"] == "timeout" and not self.conditions.advertise:
-            restarts = [
-                at for at in self._crashed_at[OPPOSITE[side]] if at > self.now - PATIENCE - 6 * SECOND
-            ]
-            if len(restarts) > 1:
-                self._forgiven.add((side, int(str(log.fields["tunnel"]))))
+    def _transmit(self, data: bytes, source: Address, to: Address) -> None:
+        self._talk.sent(next(side for side in Side if ADDRESSES[side] == to), data, self.now)
+        super()._transmit(data, source, to)
+
+    def _logged(self, side: Side, log: Log) -> None:
+        if not self.conditions.advertise and (tunnel := self._talk.forgiven(side, log)):
+            self._forgiven.add((side, tunnel))
 
     def _inexcusable(self, must: set[Pairing]) -> set[Pairing]:
         gone = self._forgiven
         return {p for p in must if not {(Side.LAC, p.lac_tunnel), (Side.LNS, p.lns_tunnel)} & gone}
-
-    def _crashed(self, host: Host, other: Host) -> None:
-        self._crashed_at[host.side].append(self.now)
-        super()._crashed(host, other)
 
     def _stir(self) -> None:
         if self.random.random() < self.conditions.restless:
@@ -252,6 +248,7 @@ class NodeWorld(World):
         self._overheard += self._beliefs()
         if not self.peaceful and self.random.random() < self.conditions.relapse:
             host.effects_until_crash = self.random.randrange(40)
+        self._talk.restarted(host.side, self.now)
         host.start(self.now)
 
 

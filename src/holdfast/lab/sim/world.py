@@ -94,7 +94,6 @@ class World:
         self.weather = draw_weather(self.random)
         self.now: Instant = 1_000 * SECOND
         self.peaceful = False
-        self.harsh = HARSH
         self.expected: set[Pairing] = set()
         self.crashes = 0
         self._boot = boot
@@ -237,7 +236,7 @@ class World:
                 f"only at the LAC {lac.held() - lns.held()}, only at the LNS {lns.held() - lac.held()}"
             )
         must = self._inexcusable(self.expected - lac.ended_on_purpose() - lns.ended_on_purpose())
-        if self.weather.loss <= self.harsh and (lost := must - lac.held()):
+        if self.weather.loss <= HARSH and (lost := must - lac.held()):
             problems.append(f"lost {sorted(lost)}")
         return Verdict(
             seed=self.seed,
