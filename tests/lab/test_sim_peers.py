@@ -16,6 +16,7 @@ from holdfast.lab.sim.peers import DAEMONS, ROLES
 from holdfast.protocol import resync
 from holdfast.protocol.channel import ControlChannel
 from holdfast.records import Side
+from lab.histories import all_end_well, walk_ends_well
 
 SEEDS = range(40)
 ALL = sorted(DAEMONS)
@@ -23,19 +24,13 @@ ALL = sorted(DAEMONS)
 
 @pytest.mark.parametrize("daemon", ALL)
 def test_whatever_happens_no_session_is_lost_and_nothing_acknowledged_unseen(daemon: str) -> None:
-    bad = [v for v in (simulate_peer(daemon, seed) for seed in SEEDS) if v.problems]
-    assert not bad, (
-        f"python -m holdfast.lab.sim --peers {daemon} --start {bad[0].seed} --seeds 1: {bad[0].problems}"
-    )
+    all_end_well((simulate_peer(daemon, seed) for seed in SEEDS), f"--peers {daemon}")
 
 
 @pytest.mark.parametrize("daemon", ALL)
 def test_a_crash_at_every_boundary_of_a_life(daemon: str) -> None:
-    runs = list(crashes(daemon))
-    bad = [(place, v.problems) for place, v in runs if v.problems]
-    assert not bad, bad[0]
-    assert len(runs) > 150
-    assert sum(v.survivors for _, v in runs) > 150
+    verdicts = walk_ends_well(crashes(daemon), at_least=150)
+    assert sum(v.survivors for v in verdicts) > 150
 
 
 FOUND = {

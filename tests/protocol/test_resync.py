@@ -656,7 +656,9 @@ def test_a_tunnel_that_waits_for_its_turn_is_recovered_by_whatever_its_peer_says
 @pytest.mark.parametrize("over_s", [0, 6])
 @pytest.mark.parametrize("away_s", [16, 20, 24, 27, 28])
 def test_what_the_peer_will_not_repeat_is_acknowledged_before_it_gives_up(away_s: int, over_s: int) -> None:
-    """However much the outage is overestimated. A HELLO sent when the outage began: its last retransmission was 15 s later, its sender gives up after 31 s."""
+    """A HELLO sent when the outage began: its last retransmission was 15 s later, its sender gives up after 31 s. The
+    outage is overestimated.
+    """
     pair, _ = silent_pair()
     pair.crash(pair.lns)
     (tunnel,) = pair.lac.endpoint.ctx.established()

@@ -42,6 +42,7 @@ class Peer(Sender):
         """Its own faults that were brought out: what no message of ours may do."""
         self.dead = False
         self.on_expired: Callable[[Tunnel, Call], None] = lambda tunnel, call: None
+        self.on_failed: Callable[[Tunnel, Call, Ppp], None] = lambda tunnel, call, ppp: None
         self.on_wedged: Callable[[Tunnel, Heard], None] = lambda tunnel, heard: None
         self.ppp: Callable[[Tunnel, Call, Instant], Ppp] | None = None
         """Makes the link of a call that is up."""
@@ -142,6 +143,7 @@ class Peer(Sender):
     def _follow(self, tunnel: Tunnel, call: Call, ppp: Ppp, now: Instant) -> None:
         """A link that has failed ends its call."""
         if ppp.failed and tunnel.calls.get(call.local) is call:
+            self.on_failed(tunnel, call, ppp)
             self.hang_up(tunnel, call, now)
 
     def say(self, tunnel: Tunnel, call: Call, frame: bytes) -> None:

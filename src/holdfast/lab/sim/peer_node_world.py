@@ -6,6 +6,7 @@ the same tunnels and sessions, and our node is at rest in every respect.
 """
 
 from random import Random
+from struct import pack, unpack_from
 from typing import Final
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
@@ -14,8 +15,9 @@ from holdfast.lab.sim.host import Host
 from holdfast.lab.sim.journal import Luck
 from holdfast.lab.sim.machine import Pairing
 from holdfast.lab.sim.node_host import NodeHost
-from holdfast.lab.sim.peer_ppp import ECHO_FAILURES, ECHO_INTERVAL, Ppp
+from holdfast.lab.sim.peer_ppp import ECHO, ECHO_FAILURES, ECHO_INTERVAL, ECHOED, LATE, LCP, Ppp
 from holdfast.lab.sim.peer_tunnel import Call, Tunnel
+from holdfast.lab.sim.peer_wire import Heard
 from holdfast.lab.sim.peer_world import Ours, PeerWorld
 from holdfast.lab.sim.peers import DAEMONS
 from holdfast.lab.sim.world import ADDRESSES, OPPOSITE, Verdict
@@ -26,6 +28,9 @@ from holdfast.records import Side
 SUBSCRIBERS: Final = 4
 MOST_CALLS: Final = 5
 """That a LAC has in one tunnel."""
+
+ECHOES: Final = frozenset(pack(">HB", LCP, code) for code in (ECHO, ECHOED))
+"""How a PPP frame begins that says nothing of a negotiation."""
 
 USER: Final = "subscriber"
 PASSWORD: Final = "secret of the subscriber"
@@ -108,6 +113,8 @@ class PeerNodeWorld(PeerWorld):
         super()._prepare()
         self._restless = self.random.choice((0.05, 0.2))
         self._links = 0
+        self._asked: dict[tuple[int, int], Instant] = {}
+        self._left_alone: set[tuple[int, int]] = set()
         self._judged = False
         echoes = ECHO_FAILURES + 1 if DAEMONS[self._daemon].keeps_lost_calls else 1
         self._enough = echoes * ECHO_INTERVAL + SECOND
@@ -129,6 +136,7 @@ class PeerNodeWorld(PeerWorld):
         if side is self.peer_side:
             self.theirs.most_calls = MOST_CALLS
             self.theirs.peer.ppp = self._link
+            self.theirs.peer.on_failed = self._link_failed
         return host
 
     def _link(self, tunnel: Tunnel, call: Call, now: Instant) -> Ppp:
@@ -142,6 +150,22 @@ class PeerNodeWorld(PeerWorld):
             secret=PASSWORD.encode(),
             gives=gives,
         )
+
+    def _arrive(self, data: bytes, heard: Heard | None, source: Address, to_us: bool) -> None:
+        if heard is None and to_us and self.ours.running and data[8:11] not in ECHOES:
+            self._asked[unpack_from(">HH", data, 2)] = self.now
+        super()._arrive(data, heard, source, to_us)
+
+    def _link_failed(self, tunnel: Tunnel, call: Call, ppp: Ppp) -> None:
+        """Nobody's fault if nothing of its negotiation ever came to a node that ran."""
+        if ppp.failed == LATE and self._asked.get((tunnel.remote, call.remote), -1) < ppp.begun_at:
+            self._left_alone.add((tunnel.local, call.local))
+
+    def _inexcusable(self, must: set[Pairing]) -> set[Pairing]:
+        must = super()._inexcusable(must)
+        if self.peer_side is Side.LNS:
+            return {p for p in must if (p.lns_tunnel, p.lns_session) not in self._left_alone}
+        return {p for p in must if (p.lac_tunnel, p.lac_session) not in self._left_alone}
 
     def _luck(self) -> Luck:
         return Luck(MILLISECOND + self.random.randrange(40 * MILLISECOND), succeeds=True)

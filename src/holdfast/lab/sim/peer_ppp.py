@@ -44,6 +44,7 @@ RETRY: Duration = 3 * SECOND
 SET_UP: Duration = 30 * SECOND
 ECHO_INTERVAL: Duration = 20 * SECOND
 ECHO_FAILURES: Final = 4
+LATE: Final = "not set up in time"
 OURS: Final = b"\x64\x40\x00\x01"
 
 
@@ -85,6 +86,11 @@ class Ppp:
         self._stage = LCP
         self._say_again(now)
 
+    @property
+    def begun_at(self) -> Instant:
+        """When the present set-up, or the last one, began."""
+        return self._fails_at - SET_UP
+
     # Time.
 
     def deadline(self) -> Instant:
@@ -101,7 +107,7 @@ class Ppp:
                 self._echo_at = now + ECHO_INTERVAL
                 self._say(LCP, ECHO, self._magic)
         elif now >= self._fails_at:
-            self.failed = "not set up in time"
+            self.failed = LATE
         elif now >= self._again_at:
             self._say_again(now)
 

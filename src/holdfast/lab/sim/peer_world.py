@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
 from holdfast.lab.sim.host import Disk, Host, MachineHost
-from holdfast.lab.sim.machine import Machine
+from holdfast.lab.sim.machine import Machine, Pairing
 from holdfast.lab.sim.peer_host import CONTROL, PeerHost
 from holdfast.lab.sim.peer_machine import SilentMachine
 from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
@@ -284,14 +284,15 @@ class PeerWorld(World):
         """Whether no HELLO happens to be under way."""
         return all(tunnel.channel.idle for tunnel in self.endpoint.ctx.established())
 
+    def _inexcusable(self, must: set[Pairing]) -> set[Pairing]:
+        theirs = self.peer_side is Side.LNS
+        return {p for p in must if (p.lac_tunnel, p.lns_tunnel)[theirs] not in self._forgiven}
+
     def verdict(self) -> Verdict:
         """See `World`."""
         ours, theirs = self.ours, self.theirs
         problems = [*self.found, *theirs.problems(), *ours.problems()]
-        must = self.expected - ours.ended_on_purpose() - theirs.ended_on_purpose()
-        must = {
-            p for p in must if (p.lac_tunnel, p.lns_tunnel)[self.peer_side is Side.LNS] not in self._forgiven
-        }
+        must = self._inexcusable(self.expected - ours.ended_on_purpose() - theirs.ended_on_purpose())
         kept = ours.held() & theirs.held()
         if self.weather.loss <= HARSH and (lost := must - kept):
             problems.append(f"lost {sorted(lost)}")
