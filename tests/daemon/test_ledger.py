@@ -1,5 +1,7 @@
 """The ledger of peers: what a node learns of them, keeps over restarts, and makes of it."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 
@@ -179,15 +181,16 @@ def test_a_refusal_counts_with_its_words() -> None:
     assert found.rfc4951.last_reason.startswith("refused: StopCCN result")
 
 
+def to_tunnel(host: Host, peer_tunnel: int, source: Host, data: bytes) -> bool:
+    """Whether this is a control message of the host's on that tunnel."""
+    return source is host and bool(data[0] & 0x80) and int.from_bytes(data[4:6], "big") == peer_tunnel
+
+
 def test_a_tunnel_that_stays_silent_after_its_reset_speaks_against_rfc_4951() -> None:
     network = up(sessions=1, tunnels=1)
     for count in (1, 2):
         (old,) = (tunnel.peer_id for tunnel in network.lns.tunnels.values())
-        network.lose = (
-            lambda source, data, old=old: (  # type: ignore[misc]
-                source is network.lns and data[0] & 0x80 and int.from_bytes(data[4:6], "big") == old
-            )
-        )
+        network.lose = partial(to_tunnel, network.lns, old)
         restart(network, network.lns, then_s=90)
         assert entry(network.lns).contradictions == count
         assert entry(network.lns).rfc4951.last_reason == "silent after the reset"

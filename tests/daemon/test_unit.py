@@ -10,6 +10,13 @@ import pytest
 UNIT = Path(__file__).parents[2] / "packaging" / "holdfast.service"
 
 
+class UnitFile(configparser.RawConfigParser):
+    """systemd's keys are as they are written."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
@@ -25,8 +32,7 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_unit_keeps_what_a_restart_needs() -> None:
-    unit = configparser.RawConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit = UnitFile(strict=False)
     unit.read(UNIT)
     service = unit["Service"]
     assert service["Type"] == "notify"

@@ -5,8 +5,11 @@ test: only the IP header's checksum is computed, by the few lines below.
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import inet_aton
+from typing import Any
+
+from msgspec import structs
 
 from holdfast.dataplane.contract import CONTROL, Address, Entry, Punt, Verdict
 from holdfast.records import Counters, Side, session_key
@@ -50,19 +53,18 @@ class Case:
 
 def entry(side: Side = Side.LNS, *, address: str = SUBSCRIBER, session: int = 3, **changes: object) -> Entry:
     """A session: ours 7/`session`, the peer's 0x0102/0x0304."""
-    fields: dict[str, object] = {
-        "key": session_key(7, session),
-        "side": side,
-        "local_tunnel": 7,
-        "local_session": session,
-        "peer_tunnel": 0x0102,
-        "peer_session": 0x0304,
-        "peer": PEER,
-        "address": address,
-        "local": NODE,
-        **changes,
-    }
-    return Entry(**fields)  # type: ignore[arg-type]
+    plain = Entry(
+        key=session_key(7, session),
+        side=side,
+        local_tunnel=7,
+        local_session=session,
+        peer_tunnel=0x0102,
+        peer_session=0x0304,
+        peer=PEER,
+        address=address,
+        local=NODE,
+    )
+    return structs.replace(plain, **changes)
 
 
 def sum16(data: bytes) -> int:
@@ -141,11 +143,11 @@ SMALL = entry(mtu=1000)
 MSS_1460, MSS_1360 = bytes.fromhex("020405b4"), bytes.fromhex("02040550")
 
 
-def up(name: str, data: bytes, *, out: bytes = UP, **changes: object) -> Case:
+def up(name: str, data: bytes, *, out: bytes = UP, **changes: Any) -> Case:
     """A datagram that the LNS forwards as `out`."""
     counters = {KEY: Counters(1, len(out), 0, 0)}
-    fields: dict[str, object] = {"to_device": (out,), "counters": counters, **changes}
-    return Case(name, (LNS,), FromPeer(data), Verdict.RX_FORWARDED, **fields)  # type: ignore[arg-type]
+    case = Case(name, (LNS,), FromPeer(data), Verdict.RX_FORWARDED, (out,), counters=counters)
+    return replace(case, **changes)
 
 
 def down(name: str, installed: Entry, data: bytes) -> Case:

@@ -5,8 +5,9 @@ look up, packets that are passed on. Frames are for both hooks unless a case nam
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from socket import AF_INET6, inet_pton
+from typing import Any
 
 from dataplane.cases import (
     CORE,
@@ -61,10 +62,10 @@ SUBSCRIBER6 = "2001:db8:7:7::7"
 V6 = bytes.fromhex("ff03 0057")
 
 
-def session(**changes: object) -> Entry:
+def session(**changes: Any) -> Entry:
     """A session with everything open."""
-    opened = {"echo": True, "magic": MAGIC, "prefix": PREFIX64, **changes}
-    return entry(**opened)  # type: ignore[arg-type]
+    opened: dict[str, Any] = {"echo": True, "magic": MAGIC, "prefix": PREFIX64, **changes}
+    return entry(**opened)
 
 
 SESSION = session()
@@ -106,10 +107,17 @@ def ipv6(
 
 
 def from_lac(
-    data: bytes, source: Address = PEER, to: Address = NODE, *, tag: int | None = None, **how: object
+    data: bytes,
+    source: Address = PEER,
+    to: Address = NODE,
+    *,
+    tag: int | None = None,
+    options: bytes = b"",
+    fragment: int = 0,
 ) -> bytes:
     """The frame with a datagram, at the LAC's side."""
-    return ethernet(LAC_MAC, LAC_FAR_MAC, IPV4, udp(source, to, data, **how), tag=tag)  # type: ignore[arg-type]
+    datagram = udp(source, to, data, options=options, fragment=fragment)
+    return ethernet(LAC_MAC, LAC_FAR_MAC, IPV4, datagram, tag=tag)
 
 
 def kind_of(data: bytes) -> bytes:
@@ -126,9 +134,9 @@ def to_core(data: bytes) -> bytes:
     return ethernet(CORE_FAR_MAC, CORE_MAC, kind_of(data), with_ttl(data, 63))
 
 
-def to_lac(data: bytes, **changes: object) -> bytes:
+def to_lac(data: bytes) -> bytes:
     """The frame in which a datagram leaves."""
-    return ethernet(LAC_FAR_MAC, LAC_MAC, IPV4, udp(NODE, PEER, data, **changes))  # type: ignore[arg-type]
+    return ethernet(LAC_FAR_MAC, LAC_MAC, IPV4, udp(NODE, PEER, data))
 
 
 def left_to_kernel(data: bytes, *, tag: int | None = None) -> bytes:
@@ -136,57 +144,49 @@ def left_to_kernel(data: bytes, *, tag: int | None = None) -> bytes:
     return ethernet(LAC_MAC, LAC_FAR_MAC, kind_of(data), data, tag=tag)
 
 
-def up(name: str, frame: bytes, inner: bytes = UP, **changes: object) -> ProgramCase:
+def up(name: str, frame: bytes, inner: bytes = UP, **changes: Any) -> ProgramCase:
     """Forwarded to the core."""
     counters = {KEY: Counters(1, len(inner), 0, 0)}
-    fields: dict[str, object] = {"out": to_core(inner), "counters": counters, **changes}
-    return ProgramCase(name, "lac", frame, Reason.RX_FORWARDED, Action.SENT, **fields)  # type: ignore[arg-type]
+    case = ProgramCase(name, "lac", frame, Reason.RX_FORWARDED, Action.SENT, to_core(inner), counters)
+    return replace(case, **changes)
 
 
-def kernel(name: str, inner: bytes, reason: Reason, **changes: object) -> ProgramCase:
+def kernel(name: str, inner: bytes, reason: Reason, **changes: Any) -> ProgramCase:
     """Decapsulated and left to the kernel."""
     head = OURS + (V6 if inner[0] >> 4 == 6 else IP)
-    fields: dict[str, object] = {
-        "out": left_to_kernel(inner),
-        "counters": {KEY: Counters(1, len(inner), 0, 0)},
-        **changes,
-    }
-    return ProgramCase(name, "lac", from_lac(head + inner), reason, **fields)  # type: ignore[arg-type]
+    counters = {KEY: Counters(1, len(inner), 0, 0)}
+    frame, out = from_lac(head + inner), left_to_kernel(inner)
+    return replace(ProgramCase(name, "lac", frame, reason, out=out, counters=counters), **changes)
 
 
-def passed(name: str, frame: bytes, reason: Reason, **changes: object) -> ProgramCase:
+def passed(name: str, frame: bytes, reason: Reason, **changes: Any) -> ProgramCase:
     """From the LAC's side, unmodified to the daemon's socket or the kernel."""
-    return ProgramCase(name, "lac", frame, reason, **changes)  # type: ignore[arg-type]
+    return replace(ProgramCase(name, "lac", frame, reason), **changes)
 
 
-def dropped(name: str, frame: bytes, reason: Reason, **changes: object) -> ProgramCase:
+def dropped(name: str, frame: bytes, reason: Reason, **changes: Any) -> ProgramCase:
     """From the LAC's side, to nowhere."""
-    return ProgramCase(name, "lac", frame, reason, Action.DROP, **changes)  # type: ignore[arg-type]
+    return replace(ProgramCase(name, "lac", frame, reason, Action.DROP), **changes)
 
 
-def down(name: str, inner: bytes, head: bytes, installed: Entry = SESSION, **changes: object) -> ProgramCase:
+def down(name: str, inner: bytes, head: bytes, installed: Entry = SESSION, **changes: Any) -> ProgramCase:
     """Forwarded to the peer with `head` before it."""
-    fields: dict[str, object] = {
-        "out": to_lac(head + with_ttl(inner, 63)),
-        "counters": {KEY: Counters(0, 0, 1, len(inner))},
-        "entries": (installed,),
-        **changes,
-    }
-    return ProgramCase(name, "core", from_core(inner), Reason.TX_FORWARDED, Action.SENT, **fields)  # type: ignore[arg-type]
+    out, counters = to_lac(head + with_ttl(inner, 63)), {KEY: Counters(0, 0, 1, len(inner))}
+    case = ProgramCase(name, "core", from_core(inner), Reason.TX_FORWARDED, Action.SENT, out, counters)
+    return replace(case, entries=(installed,), **changes)
 
 
 def declined(
-    name: str, inner: bytes, reason: Reason, installed: Entry = SESSION, **changes: object
+    name: str, inner: bytes, reason: Reason, installed: Entry = SESSION, **changes: Any
 ) -> ProgramCase:
     """From the core's side, unmodified to the kernel."""
-    fields: dict[str, object] = {"entries": (installed,), **changes}
-    return ProgramCase(name, "core", from_core(inner), reason, **fields)  # type: ignore[arg-type]
+    return replace(ProgramCase(name, "core", from_core(inner), reason, entries=(installed,)), **changes)
 
 
-def echoed(name: str, data: bytes, reply: bytes, **changes: object) -> ProgramCase:
+def echoed(name: str, data: bytes, reply: bytes, **changes: Any) -> ProgramCase:
     """An LCP Echo-Request that is answered: `data` and `reply` are whole datagrams."""
-    fields: dict[str, object] = {"out": to_lac(reply), **changes}
-    return ProgramCase(name, "lac", from_lac(data), Reason.RX_ECHO, Action.SENT_BACK, **fields)  # type: ignore[arg-type]
+    case = ProgramCase(name, "lac", from_lac(data), Reason.RX_ECHO, Action.SENT_BACK, to_lac(reply))
+    return replace(case, **changes)
 
 
 def with_udp_length(length: int) -> bytes:

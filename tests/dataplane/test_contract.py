@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dataplane import programs
 from dataplane.cases import (
@@ -229,7 +230,7 @@ def test_an_entry_that_cannot_forward_is_refused(
 ) -> None:
     bench = make()
     with pytest.raises(BadEntry):
-        bench.plane.install([entry(session=4, address=OTHER), entry(**wrong)])  # type: ignore[arg-type]
+        bench.plane.install([entry(session=4, address=OTHER), structs.replace(entry(), **wrong)])
     assert list(bench.plane.enumerate()) == [entry(session=4).key]
 
 

@@ -208,10 +208,12 @@ def test_a_network_with_host_bits_is_no_route() -> None:
 class Wired:
     """A TUN plane between the kernel's device and UDP sockets, and both ends in the test's hands."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, *, mss_clamp: bool = False, icmp_source: str = "") -> None:
         self.tun: Tun = attach(SPEC)
         self.udp = bound(NODE)
-        self.plane = TunPlane(self.tun, self.udp, lowest_mtu=1460, **options)  # type: ignore[arg-type]
+        self.plane = TunPlane(
+            self.tun, self.udp, lowest_mtu=1460, mss_clamp=mss_clamp, icmp_source=icmp_source
+        )
         self.inbox = Inbox()
         self.packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.packets.bind(("hf0", 3))

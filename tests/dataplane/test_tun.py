@@ -29,7 +29,7 @@ from dataplane.cases import (
 )
 from dataplane.planes import FakeDevice, NullBench, TunBench
 from dataplane.random_packets import ARRIVALS, sized
-from holdfast.dataplane.contract import DeviceLost, Verdict
+from holdfast.dataplane.contract import DeviceLost, Entry, Verdict
 from holdfast.dataplane.inbox import Inbox
 from holdfast.dataplane.tun import TunPlane
 from holdfast.records import Counters, session_key
@@ -121,9 +121,9 @@ def test_a_full_socket_costs_the_burst_and_no_counter_of_the_session(code: int, 
 
 
 @pytest.mark.parametrize("session", [LNS, entry(sequenced=True)], ids=["plain", "sequenced"])
-def test_an_unreachable_peer_is_a_verdict_not_an_error(session: object, tun: Make) -> None:
+def test_an_unreachable_peer_is_a_verdict_not_an_error(session: Entry, tun: Make) -> None:
     bench = tun()
-    bench.plane.install([session])  # type: ignore[list-item]
+    bench.plane.install([session])
     bench.socket.fail = [errno.ENETUNREACH]
     assert bench.inject(FromDevice(DOWN)).to_peer == ()
     assert bench.plane.counters(KEY) == Counters()

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from holdfast.lab import drill
-from holdfast.lab.display import Display
+from holdfast.lab.display import Display, Progress
 from holdfast.lab.drill import others
 from holdfast.lab.drill.relayed import Listener, RelayedDisplay
 from holdfast.lab.kernel import pppol2tp, uml
@@ -26,10 +26,9 @@ class Spy(Display):
     def phase(self, what: str) -> None:
         self.phases.append(what)
 
-    def tick(self, progress: object = None) -> None:
-        if isinstance(progress, Standing):
-            raise AssertionError("this is not what came over")
-        self.packets.append(progress.packets())  # type: ignore[attr-defined]
+    def tick(self, progress: Progress | None = None) -> None:
+        assert progress is not None and not isinstance(progress, Standing)  # what came over is another
+        self.packets.append(progress.packets())
 
     def report(self, report: Report) -> None:
         self.phases.append(report.peer)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from holdfast.core.clock import SECOND, Instant
 from holdfast.core.counters import Counter
 from holdfast.protocol.effects import Address, Called, Effect, Persist, Send, SessionDown, SessionUp
@@ -105,13 +107,13 @@ class Rig:
         host_name: str = "lns1",
         **settings: int | bool,
     ) -> None:
-        self.settings = EndpointSettings(
+        usual = EndpointSettings(
             host_name=host_name,
             local_address=HERE[0],
             failover=failover or FailoverSettings(),
             channel=channel or ChannelSettings(),
-            **settings,  # type: ignore[arg-type]
         )
+        self.settings = replace(usual, **settings)
         self.random = Random(seed)
         self.peer: PeerSettings | None = PeerSettings(name="lac1", secret=secret)
         self.now: Instant = 1_000 * SECOND
@@ -415,9 +417,9 @@ def ask_recovery(
     return rt, heard
 
 
-def recover(rig: Rig, old: Line, rt_id: int = 0x5678, **asking: bytes) -> tuple[Line, list[Heard]]:
+def recover(rig: Rig, old: Line, rt_id: int = 0x5678) -> tuple[Line, list[Heard]]:
     """The peer recovers `old` as recovery endpoint, up to and including the SCCCN; `old` gets the new numbers."""
-    rt, heard = ask_recovery(rig, old, rt_id, **asking)  # type: ignore[arg-type]
+    rt, heard = ask_recovery(rig, old, rt_id)
     sccrp = only(heard, Msg.SCCRP)
     scs = sccrp.body.get(SUGGESTED_CONTROL_SEQUENCE)
     old.ns, old.nr = (scs.ns, scs.nr) if scs is not None else (0, 0)

@@ -250,8 +250,8 @@ def _change_rules(wanted: frozenset[Rule], tables: frozenset[int]) -> list[str]:
 @contextmanager
 def _kernel() -> Iterator[Any]:
     """pyroute2's view of the kernel, whose refusals are DeviceErrors; 200 ms of imports, so only for changes."""
-    from pyroute2 import IPRoute  # type: ignore[import-untyped]
-    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
 
     try:
         with IPRoute() as kernel:

@@ -90,7 +90,7 @@ class Control:
         query: Mapping[str, object] = {"limit": _PAGE}
         while True:
             page = self._request("GET", f"/v1/{what}?{urlencode(query)}")
-            rows += msgspec.convert(page["items"], list[row])  # type: ignore[valid-type]
+            rows += [msgspec.convert(item, row) for item in page["items"]]
             if not (after := page.get("next")):
                 return rows
             query = {"limit": _PAGE, "after": after}

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -44,10 +45,10 @@ def lac_end(config: Path, namespace: str, log: Path) -> Process:
 
 def forked(config: Path, namespace: str, log: Path) -> Process:
     """The same program in a child of this process, which has everything imported: for where imports take seconds."""
-    from holdfast.daemon import api  # noqa: F401  # here, for all children
     from holdfast.daemon.config import load
     from holdfast.daemon.run import run
 
+    import_module("holdfast.daemon.api")  # here, for all children
     return fork(lambda: run(load(config)), namespace, log)
 
 

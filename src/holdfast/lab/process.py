@@ -124,8 +124,8 @@ def _live(main: Callable[[], int], output: int) -> NoReturn:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # lives as long as the process
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         warnings.resetwarnings()
         status = main()

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec import structs
+
 from holdfast.dataplane import tundev
 from holdfast.dataplane.contract import Entry, Plan
 from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
+from holdfast.dataplane.ebpf.links import Mode
 from holdfast.dataplane.ebpf.news import News
 from holdfast.dataplane.ebpf.pins import CURRENT, open_pins, remove
 from holdfast.dataplane.ebpf.plane import EbpfPlane
@@ -30,21 +33,21 @@ def reason() -> str | None:
 
 def entry(number: int, **changes: object) -> Entry:
     """The session of that number: 7/`number`, with an address of its own."""
-    fields: dict[str, object] = {
-        "key": session_key(7, number),
-        "side": Side.LNS,
-        "local_tunnel": 7,
-        "local_session": number,
-        "peer_tunnel": 0x0102,
-        "peer_session": number,
-        "peer": PEER,
-        "local": LOCAL,
-        "address": f"100.64.{number >> 8}.{number & 255}",
-        "mtu": 1460,
-        "echo": True,
-        "magic": number,
-    }
-    return Entry(**{**fields, **changes})  # type: ignore[arg-type]
+    plain = Entry(
+        key=session_key(7, number),
+        side=Side.LNS,
+        local_tunnel=7,
+        local_session=number,
+        peer_tunnel=0x0102,
+        peer_session=number,
+        peer=PEER,
+        local=LOCAL,
+        address=f"100.64.{number >> 8}.{number & 255}",
+        mtu=1460,
+        echo=True,
+        magic=number,
+    )
+    return structs.replace(plain, **changes)
 
 
 def entries(count: int) -> dict[int, Entry]:
@@ -70,7 +73,7 @@ class Rig:
         *,
         programs: Object | None = None,
         sessions: int = SMALL,
-        mode: str = "auto",
+        mode: Mode = "auto",
         mss_clamp: bool = False,
         before: Mapping[int, Counters] | None = None,
         meanwhile: Callable[[EbpfPlane], None] = lambda plane: None,
@@ -82,7 +85,7 @@ class Rig:
         self.news = []
         pins = open_pins(self.root, programs or shipped(), sessions, self.news.append)
         device = tundev.attach(tundev.TunSpec(name=DEVICE, routes=tundev.pool_routes(["100.64.0.0/16"])))
-        place = Place(self.interfaces, mode, LOCAL, DEVICE)  # type: ignore[arg-type]
+        place = Place(self.interfaces, mode, LOCAL, DEVICE)
         service = Service(pins, place, self.news.append)
         plane = EbpfPlane(pins, device, self._udp, service, self.news.append, mss_clamp=mss_clamp)
         plane.resume(before or {})

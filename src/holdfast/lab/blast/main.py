@@ -5,6 +5,7 @@ lost.
 import argparse
 import socket
 import sys
+from collections.abc import Callable
 
 import msgspec
 
@@ -139,20 +140,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Endpoint:
+def _endpoint(default: int) -> Callable[[str], tuple[str, int]]:
     """`ADDRESS[:PORT]` with a default port."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def __call__(self, text: str) -> tuple[str, int]:
+    def endpoint(text: str) -> tuple[str, int]:
         host, _, port = text.partition(":")
         if port and not (port.isdigit() and int(port) <= 65535):
             raise argparse.ArgumentTypeError(f"{port} is not a port: 0 to 65535")
-        return host, int(port) if port else self._port
+        return host, int(port) if port else default
 
-
-_endpoint = _Endpoint
+    return endpoint
 
 
 def _size(text: str) -> int:
@@ -162,14 +159,13 @@ def _size(text: str) -> int:
     return value
 
 
-class _at_least:  # noqa: N801
+def _at_least(least: int) -> Callable[[str], int]:
     """An integer that is not below a bound."""
 
-    def __init__(self, least: int) -> None:
-        self._least = least
-
-    def __call__(self, text: str) -> int:
+    def number(text: str) -> int:
         value = int(text)
-        if value < self._least:
-            raise argparse.ArgumentTypeError(f"{value} is below {self._least}")
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is below {least}")
         return value
+
+    return number
