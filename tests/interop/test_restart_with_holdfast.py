@@ -13,11 +13,11 @@ from holdfast.lab import netns
 from interop import faults
 from interop.holdfast_lines import Line, our_lac, our_lns
 from interop.lines import Stage
+from interop.matrix import after_a_while, at_once, full, while_half_made
 from interop.outage import connect, hang_up
 from interop.rig import possible
 
 pytestmark = possible(netns.unavailable())
-full = pytest.mark.full
 
 HELLO_WITHIN_S = 30
 """A node of ours says HELLO when its LCP Echo-Requests, sent every 10 s, stay unanswered."""
@@ -49,12 +49,12 @@ def more(stages: Stages) -> Sequence[Line]:
     return [line for stage in stages for line in stage.more]
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_idle(lines: Sequence[Line], seconds: int) -> None:
     faults.idle(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [0, pytest.param(5, marks=full), pytest.param(20, marks=full)])
+@at_once
 def test_under_traffic(lines: Sequence[Line], seconds: int, tmp_path: Path) -> None:
     faults.under_traffic(lines, seconds, tmp_path)
 
@@ -64,9 +64,7 @@ def test_twice_in_a_row(lines: Sequence[Line]) -> None:
 
 
 @pytest.mark.netem
-@pytest.mark.parametrize(
-    "moment", [pytest.param(m, marks=() if m == "lcp" else full) for m in faults.HALF_MADE]
-)
+@while_half_made
 def test_during_set_up(more: Sequence[Line], lines: Sequence[Line], moment: str) -> None:
     faults.during_set_up(more, lines, moment)
 
@@ -75,17 +73,17 @@ def test_hello_during_the_outage(lines: Sequence[Line]) -> None:
     faults.hello(lines, HELLO_WITHIN_S)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_cdn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.cdn(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_stopccn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.stopccn(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_icrq_during_the_outage(stages: Stages, lines: Sequence[Line], seconds: int) -> None:
     """Of a LAC, to our LNS; our LAC restarts with it."""
     faults.icrq(stages[0].more, lines, seconds)

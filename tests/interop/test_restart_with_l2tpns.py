@@ -13,11 +13,11 @@ from holdfast.lab.peers import l2tpns
 from interop import faults
 from interop.l2tpns_lines import Line, our_lac
 from interop.lines import Stage
+from interop.matrix import after_a_while, at_once, full, while_half_made
 from interop.outage import connect, expect_unnoticed, hang_up, observe, recovered, restart
 from interop.rig import possible, until
 
 pytestmark = possible(l2tpns.unavailable() or netns.unavailable())
-full = pytest.mark.full
 
 HELLO_WITHIN_S = 70
 """l2tpns says HELLO after 60 s without any packet."""
@@ -37,12 +37,12 @@ def lines(stage: Stage[Line]) -> Sequence[Line]:
     return stage.all
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_idle(lines: Sequence[Line], seconds: int) -> None:
     faults.idle(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [0, pytest.param(5, marks=full), pytest.param(20, marks=full)])
+@at_once
 def test_under_traffic(lines: Sequence[Line], seconds: int, tmp_path: Path) -> None:
     faults.under_traffic(lines, seconds, tmp_path)
 
@@ -52,9 +52,7 @@ def test_twice_in_a_row(lines: Sequence[Line]) -> None:
 
 
 @pytest.mark.netem
-@pytest.mark.parametrize(
-    "moment", [pytest.param(m, marks=() if m == "lcp" else full) for m in faults.HALF_MADE]
-)
+@while_half_made
 def test_during_set_up(stage: Stage[Line], lines: Sequence[Line], moment: str) -> None:
     hang_up(stage.more)
     faults.during_set_up(stage.more, lines, moment)
@@ -78,12 +76,12 @@ def test_hello_during_the_outage(lines: Sequence[Line]) -> None:
     faults.hello(lines, HELLO_WITHIN_S)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_cdn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.cdn(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_stopccn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.stopccn(lines, seconds)
 

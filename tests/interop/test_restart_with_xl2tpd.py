@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 
 from interop import faults
-from interop.outage import (
-    connect,
-    hang_up,
-)
+from interop.matrix import after_a_while, at_once, full
+from interop.outage import connect, hang_up
 from interop.rig import OUTSIDE
 from interop.xl2tpd_lines import Line, Stages, all_connected, both_roles
 
 pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
-full = pytest.mark.full
 
 HELLO_AFTER_S = 60
 """xl2tpd says HELLO so long after the tunnel was set up, and again."""
@@ -36,12 +33,12 @@ def lines(stages: Stages) -> Sequence[Line]:
     return all_connected(stages)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_idle(lines: Sequence[Line], seconds: int) -> None:
     faults.idle(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [0, pytest.param(5, marks=full), pytest.param(20, marks=full)])
+@at_once
 def test_under_traffic(lines: Sequence[Line], seconds: int, tmp_path: Path) -> None:
     faults.under_traffic(lines, seconds, tmp_path)
 
@@ -63,12 +60,12 @@ def test_hello_during_the_outage(lines: Sequence[Line], earlier: int) -> None:
     faults.hello(lines, earlier + 5)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_cdn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     """xl2tpd says it for the last time after 15 s: then the proof of forwarding finds out."""
     faults.cdn(lines, seconds)
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(0, marks=full), 5, pytest.param(20, marks=full)])
+@after_a_while
 def test_stopccn_during_the_outage(lines: Sequence[Line], seconds: int) -> None:
     faults.stopccn(lines, seconds)
