@@ -15,36 +15,29 @@ from holdfast.lab.stand_in import exchange_hellos
 from holdfast.lab.tap import Said, Tap, count
 from holdfast.protocol.channel import ControlChannel
 from holdfast.protocol.settings import ChannelSettings
-from holdfast.records import Side, TunnelRecord
+from holdfast.records import Side
 from holdfast.records.writes import Save
 from holdfast.state import inspect
 from holdfast.state.journal import Journal, JournalLocked
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import parse_control
+from state.samples import tunnel
 
 MISSING = netns.unavailable()
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 US, PEER = ("127.0.0.2", 1701), ("127.0.0.3", 1701)
-TUNNEL = TunnelRecord(
-    local_id=17,
+TUNNEL = tunnel(
+    17,
     peer_id=904,
     local_address=US[0],
-    local_port=US[1],
     peer_address=PEER[0],
-    peer_port=PEER[1],
     initiator=True,
     side=Side.LAC,
-    local_host_name="us",
-    peer_host_name="them",
     peer_name="peer",
     secret="",
     local_failover=None,
     peer_failover=None,
-    peer_window=4,
-    peer_framing=1,
-    peer_bearer=0,
-    established_utc_us=0,
     acked=65_400,
     nr=3,
 )

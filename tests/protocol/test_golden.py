@@ -20,6 +20,7 @@ from protocol.script import (
     states,
     types,
 )
+from state.samples import tunnel
 from wire.vectors import VECTORS, body
 
 OLD_RE, OLD_RM, RT_RE, RT_RM = 0x1234, 0xABCD, 0x5678, 0x9ABC
@@ -34,14 +35,11 @@ def drawing(tunnel_id: int, challenge: bytes) -> Callable[[int], bytes]:
 
 def tunnel_record(local: int, peer: int, peer_name: str, side: Side) -> TunnelRecord:
     capable = FailoverCapability(True, True, 30_000)
-    return TunnelRecord(
-        local_id=local,
+    return tunnel(
+        local,
         peer_id=peer,
-        local_address="192.0.2.1",
-        local_port=1701,
         peer_address=PEER[0],
         peer_port=PEER[1],
-        initiator=False,
         side=side,
         local_host_name="lns1",
         peer_host_name=peer_name,
@@ -49,10 +47,8 @@ def tunnel_record(local: int, peer: int, peer_name: str, side: Side) -> TunnelRe
         secret=SECRET.decode(),
         local_failover=capable,
         peer_failover=capable,
-        peer_window=16,
-        peer_framing=3,
-        peer_bearer=0,
-        established_utc_us=0,
+        acked=0,
+        nr=0,
     )
 
 

@@ -1,7 +1,9 @@
-"""Records to store, and a way to wait for the journal's answers."""
+"""Records, and a way to wait for the journal's answers."""
 
 from collections.abc import Callable
 from queue import Queue
+
+from msgspec.structs import replace
 
 from holdfast.records import (
     AaaRecord,
@@ -22,8 +24,9 @@ PATIENCE_S = 20.0
 BRISK = Pace(gather_s=0.0, lazy_s=0.01, probe_s=0.01)
 
 
-def tunnel(local_id: int, *, acked: int = 1, nr: int = 2, secret: str = "s3cret") -> TunnelRecord:
-    return TunnelRecord(
+def tunnel(local_id: int, **changes: object) -> TunnelRecord:
+    """A tunnel's record, in which `changes` differ."""
+    record = TunnelRecord(
         local_id=local_id,
         peer_id=local_id ^ 0x5555,
         local_address="192.0.2.1",
@@ -35,16 +38,17 @@ def tunnel(local_id: int, *, acked: int = 1, nr: int = 2, secret: str = "s3cret"
         local_host_name="lns1.example.net",
         peer_host_name="lac1.example.net",
         peer_name="lac1",
-        secret=secret,
+        secret="s3cret",
         local_failover=FailoverCapability(True, False, 60_000),
         peer_failover=FailoverCapability(True, True, 45_000),
         peer_window=16,
         peer_framing=3,
         peer_bearer=0,
         established_utc_us=1_700_000_000_000_000,
-        acked=acked,
-        nr=nr,
+        acked=1,
+        nr=2,
     )
+    return replace(record, **changes)
 
 
 def session(tunnel_id: int, local_id: int, *, serial: int = 0) -> SessionRecord:

@@ -6,33 +6,14 @@ from pathlib import Path
 import pytest
 
 from holdfast.core import seq
-from holdfast.records import Side, TunnelRecord
+from holdfast.records import TunnelRecord
 from holdfast.state.told import MOST_BEHIND, SIZE, Table, told_path
 from holdfast.wire.header import control_header
+from state.samples import tunnel
 
 
 def record(local_id: int = 7, peer_id: int = 9, nr: int = 20) -> TunnelRecord:
-    return TunnelRecord(
-        local_id=local_id,
-        peer_id=peer_id,
-        local_address="192.0.2.1",
-        local_port=1701,
-        peer_address="192.0.2.2",
-        peer_port=1701,
-        initiator=False,
-        side=Side.LNS,
-        local_host_name="lns1",
-        peer_host_name="lac1",
-        peer_name="lac1",
-        secret="",
-        local_failover=None,
-        peer_failover=None,
-        peer_window=4,
-        peer_framing=3,
-        peer_bearer=0,
-        established_utc_us=0,
-        nr=nr,
-    )
+    return tunnel(local_id, peer_id=peer_id, nr=nr)
 
 
 def message(nr: int, peer_id: int = 9) -> bytes:
