@@ -10,6 +10,7 @@ import pytest
 from holdfast.core import seq
 from holdfast.wire.codes import Msg
 from interop import faults
+from interop.matrix import full
 from interop.outage import (
     expect_clear_and_call,
     expect_unnoticed,
@@ -24,7 +25,6 @@ from interop.rig import GUARDED, OPEN, OUTSIDE, until
 from interop.xl2tpd_lines import Line, Stages, all_connected, both_roles
 
 pytestmark = pytest.mark.skipif(OUTSIDE is not None, reason=str(OUTSIDE))
-full = pytest.mark.full
 
 EITHER = [
     pytest.param("lns", OPEN),
