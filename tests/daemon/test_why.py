@@ -169,13 +169,42 @@ def test_a_failure_is_remembered_when_the_tunnel_is_gone() -> None:
     [
         ('[failover]\nmethod = "silent"\n', 'configured for all peers is "silent"'),
         ('[failover]\nmethod = "rfc4951"\n', 'configured for all peers is "rfc4951"'),
-        ('[failover]\nmethod = "off"\n', "would use nothing"),
+        ('[failover]\nmethod = "off"\n', "now would end it"),
+        ('[failover]\nmethod = "rfc4951"\nadvertise = false\n', "now would end it"),
+        ('[failover]\nmethod = "rfc4951"\nadvertise = false\n', "we did not offer RFC 4951"),
         ("[failover]\nadvertise = false\n", "we did not offer RFC 4951"),
     ],
 )
 def test_the_configuration_is_named(configured: str, words: str) -> None:
     network = up(lns=configured)
     assert has(why(network.lns), words)
+
+
+@pytest.mark.parametrize(
+    ("lns", "lac", "reason"),
+    [
+        ("method = 'off'", "", "recovery is off"),
+        ("method = 'rfc4951'", "advertise = false", "the peer lacks RFC 4951"),
+        ("method = 'rfc4951'\nadvertise = false", "", "we did not offer RFC 4951"),
+    ],
+)
+def test_a_tunnel_that_is_given_up_at_once_has_its_story(lns: str, lac: str, reason: str) -> None:
+    network = Network(3, 1, f"[failover]\n{lns}\n", f"[failover]\n{lac}\n")
+    network.up()
+    network.run(2)
+    (tunnel_id,) = network.lns.tunnels
+    network.kill(network.lns)
+    network.start(network.lns)
+    view = why(network.lns, tunnel_id)
+    assert (view.state, view.host_name, view.sessions_before) == ("gone", "lac1", 3)
+    assert view.chosen is not None and view.chosen.method == "off"
+    assert view.recovery is not None and (view.recovery.method, view.recovery.reason) == ("off", reason)
+    assert has(
+        view,
+        "Chosen was nothing",
+        f"nothing was tried; the tunnel and its sessions were cleared without a message: {reason}",
+    )
+    assert not has(view, "3.2.1")
 
 
 def test_a_tunnel_that_nobody_knows_has_no_story() -> None:

@@ -84,7 +84,9 @@ class Node:
         self._written = set(self.endpoint.tunnels)
         away = max(0, self._utc_us() - saved.alive_utc_us) if saved.alive_utc_us else None
         self.ledger.begin(saved, self._identity.boot_epoch, now)
+        self.recoveries.expect(self.endpoint.ctx.established())
         self._absorb(self.endpoint.recover(now, away), now, out)
+        self.recoveries.expect(())
         for key in orphans:
             self._absorb(self.endpoint.close_session(*split_key(key), now), now, out)
         if not saved.tunnels:

@@ -16,7 +16,7 @@ from holdfast.records import FailoverCapability
 METHODS: Final[Mapping[str, str]] = {
     Method.RFC4951.value: "RFC 4951",
     Method.SILENT.value: "silent resynchronisation",
-    Method.OFF.value: "nothing: it would be set up anew",
+    Method.OFF.value: "nothing, which is its end",
 }
 
 STEPS: Final[Mapping[tuple[str, str], str]] = {
@@ -73,6 +73,8 @@ STEPS: Final[Mapping[tuple[str, str], str]] = {
 }
 """What a step means, by role and phase."""
 
+UNTRIED: Final = "nothing was tried; the tunnel and its sessions were cleared without a message"
+
 ENDED: Final[Mapping[str, str]] = {
     Cause.PURGED.value: "not established before, cleared (RFC 4951 3.3, step I)",
     Cause.STALE.value: "unknown to the peer, cleared (RFC 4951 3.3, step III)",
@@ -93,7 +95,9 @@ def _story(why: WhyView) -> Iterator[str]:
     host = f" ({why.host_name})" if why.host_name else ""
     yield f"Tunnel {why.tunnel_id} to {why.peer_name}{host}: {why.state}."
     if why.choice is not None:
-        yield f"A restart of ours now would use {METHODS[why.choice.method]}, because:"
+        lost = why.choice.method == Method.OFF.value
+        would = "end it" if lost else f"use {METHODS[why.choice.method]}"
+        yield f"A restart of ours now would {would}, because:"
         yield from _because(why.choice)
     if why.recovery is None:
         yield "No recovery of it is remembered."
@@ -146,14 +150,15 @@ def _restarts(count: int) -> str:
 
 
 def _steps(why: WhyView) -> Iterator[str]:
+    untried = why.chosen is not None and why.chosen.method == Method.OFF.value
     for number, step in enumerate(why.steps):
         if why.steps_left_out and number == FIRST_STEPS:
             yield f"- … {why.steps_left_out} steps are not remembered …"
-        yield f"- {_after(step.at_ms)}: {_step(step)}"
+        yield f"- {_after(step.at_ms)}: {_step(step, untried=untried)}"
 
 
-def _step(step: StepView) -> str:
-    meaning = STEPS.get((step.role, step.phase), f"{step.role}: {step.phase}")
+def _step(step: StepView, *, untried: bool) -> str:
+    meaning = UNTRIED if untried else STEPS.get((step.role, step.phase), f"{step.role}: {step.phase}")
     return f"{meaning}: {step.text}." if step.text else f"{meaning}."
 
 

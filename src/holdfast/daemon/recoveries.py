@@ -5,7 +5,7 @@ kept as facts, so many at most of each. `why` puts them into words.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -15,8 +15,11 @@ from holdfast.daemon.proofs import Proof
 from holdfast.daemon.views import ChoiceView, RecoveryView, StepView
 from holdfast.protocol.effects import Cause, Recovery, RecoveryPhase
 from holdfast.protocol.recovery import RECOVERY_ENDPOINT, REMOTE_ENDPOINT
+from holdfast.protocol.settings import Method
 from holdfast.protocol.silent import ROLE as SILENT
 from holdfast.protocol.tunnel import Tunnel
+
+OFF = Method.OFF.value
 
 KEPT = 1000
 """Recoveries that are remembered after their end."""
@@ -74,10 +77,15 @@ class Recoveries:
     def __init__(self, utc_us: Callable[[], int], choice_of: Callable[[Tunnel], ChoiceView]) -> None:
         self._utc_us = utc_us
         self._choice_of = choice_of
+        self._before: dict[int, tuple[Tunnel, int]] = {}
         self._running: dict[int, RecoveryState] = {}
         self._over: deque[RecoveryState] = deque(maxlen=KEPT)
         self._ended: dict[int, RecoveryState] = {}
         self._ended_at: Instant | None = None
+
+    def expect(self, tunnels: Iterable[Tunnel]) -> None:
+        """These are about to be recovered. One that is given up at once is gone when that is told."""
+        self._before = {tunnel.local_id: (tunnel, len(tunnel.by_peer)) for tunnel in tunnels}
 
     def note(self, news: Recovery, tunnel: Tunnel | None, now: Instant) -> RecoveryState:
         """Take in a step of a recovery. A remote endpoint's begins with its reset."""
@@ -117,6 +125,9 @@ class Recoveries:
 
     def _begin(self, news: Recovery, tunnel: Tunnel | None, now: Instant) -> RecoveryState:
         ours = news.role in (RECOVERY_ENDPOINT, SILENT)
+        count = len(tunnel.by_peer) if tunnel is not None else 0
+        if tunnel is None and news.tunnel_id in self._before:
+            tunnel, count = self._before[news.tunnel_id]
         return RecoveryState(
             tunnel_id=news.tunnel_id,
             peer_name=news.peer_name,
@@ -126,7 +137,7 @@ class Recoveries:
             started_at=now,
             started_utc_us=self._utc_us(),
             choice=self._choice_of(tunnel) if ours and tunnel is not None else None,
-            sessions_before=len(tunnel.by_peer) if tunnel is not None else 0,
+            sessions_before=count,
         )
 
     def session_down(self, tunnel_id: int, cause: Cause, now: Instant) -> None:
@@ -200,7 +211,7 @@ def view(state: RecoveryState) -> RecoveryView:
         tunnel_id=state.tunnel_id,
         peer_name=state.peer_name,
         role=state.role,
-        method=_method(state.role),
+        method=OFF if state.choice is not None and state.choice.method == OFF else _method(state.role),
         state=state.phase.value,
         started_utc_us=state.started_utc_us,
         control_recovered_ms=state.control_recovered_ms,

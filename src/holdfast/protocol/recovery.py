@@ -43,18 +43,24 @@ class Choice(NamedTuple):
 
 def decide(ctx: Context, old: Tunnel) -> Choice:
     """How `old` is to be recovered. `auto` is RFC 4951 where both ends offered it and experience does not speak
-    against it, silent resynchronisation elsewhere.
+    against it, silent resynchronisation elsewhere. RFC 4951 alone is nothing where one end did not offer it.
     """
     wanted = configured(ctx, old)
+    both = capable(old.local_failover, old.peer_failover)
+    if wanted is Method.RFC4951 and not both:
+        return Choice(Method.OFF, _who_does_not_offer(old))
     if wanted is not Method.AUTO:
         return Choice(wanted, Why.CONFIGURED)
-    if capable(old.local_failover, old.peer_failover):
+    if both:
         if old.evidence.rfc4951_fails:
             return Choice(Method.SILENT, Why.CONTRADICTED)
         return Choice(Method.RFC4951, Why.BOTH_OFFER)
+    return Choice(Method.SILENT, _who_does_not_offer(old))
+
+
+def _who_does_not_offer(old: Tunnel) -> Why:
     peer = old.peer_failover
-    offered = peer is not None and peer.control
-    return Choice(Method.SILENT, Why.WE_DO_NOT_OFFER if offered else Why.PEER_DOES_NOT_OFFER)
+    return Why.WE_DO_NOT_OFFER if peer is not None and peer.control else Why.PEER_DOES_NOT_OFFER
 
 
 def choose(ctx: Context, old: Tunnel) -> Method:

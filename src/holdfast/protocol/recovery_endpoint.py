@@ -10,6 +10,7 @@ from holdfast.core.counters import Counter
 from holdfast.protocol import closing, handshake, recovery, silent
 from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Recovery, RecoveryPhase
+from holdfast.protocol.recovery import Why
 from holdfast.protocol.settings import Method, PeerSettings
 from holdfast.protocol.tunnel import OwnRecovery, RePhase, Tunnel, TunnelInput, TunnelState
 from holdfast.records import Side
@@ -32,22 +33,29 @@ ENOUGH = 3
 seconds for 64 of them, 1,000 would wait for longer than the peer does.
 """
 
+UNRECOVERABLE = {
+    Why.CONFIGURED: "recovery is off",
+    Why.WE_DO_NOT_OFFER: "we did not offer RFC 4951",
+    Why.PEER_DOES_NOT_OFFER: "the peer lacks RFC 4951",
+}
+"""Why nothing can be tried."""
+
 
 def begin(ctx: Context, old: Tunnel, now: Instant) -> None:
     """A tunnel has just been loaded from its record: queue its recovery, or clear it if the peer cannot (F-10)."""
     failover = ctx.settings.failover
-    off = recovery.choose(ctx, old) is Method.OFF
-    if off or not recovery.capable(old.local_failover, old.peer_failover):
+    choice = recovery.decide(ctx, old)
+    if choice.method is Method.OFF:
         ctx.emit(
             Recovery(
                 old.local_id,
                 old.peer.name,
                 recovery.RECOVERY_ENDPOINT,
                 RecoveryPhase.FAILED,
-                "recovery is off" if off else "the peer lacks RFC 4951",
+                UNRECOVERABLE[choice.why],
             )
         )
-        closing.vanish(ctx, old, Cause.NOT_RECOVERABLE, "the peer cannot recover a control channel")
+        closing.vanish(ctx, old, Cause.NOT_RECOVERABLE, UNRECOVERABLE[choice.why])
         return
     assert old.local_failover is not None
     asked = old.local_failover.recovery_time_ms * MILLISECOND
