@@ -91,7 +91,7 @@ class Links:
         """A PPP frame from its peer."""
         try:
             return self._follow(line, line.link.receive(payload, now), now, out)
-        except Exception as e:  # noqa: BLE001  # a fault of ours must cost no more than its session
+        except Exception as e:  # noqa: BLE001 - a fault of ours must cost no more than its session
             return self._fault(line, e, now, out)
 
     def deadline(self) -> Instant | None:
@@ -119,7 +119,7 @@ class Links:
                 answers = self._endpoint.probe(line.tunnel_id, now)
         try:
             return (*answers, *self._follow(line, link.timer(now), now, out))
-        except Exception as e:  # noqa: BLE001  # a fault of ours must cost no more than its session
+        except Exception as e:  # noqa: BLE001 - a fault of ours must cost no more than its session
             return (*answers, *self._fault(line, e, now, out))
 
     def prove(self, line: Line, turn: Turn, now: Instant, out: list[Effect]) -> Answers:

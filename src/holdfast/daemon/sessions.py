@@ -112,7 +112,7 @@ class Sessions:
         for record in records:
             try:
                 of_use = self._restore(record, now, out)
-            except Exception as e:  # noqa: BLE001  # one record that cannot be used must not keep the others away
+            except Exception as e:  # noqa: BLE001 - one record that cannot be used must not keep the others away
                 saving.set_aside(record, f"{type(e).__name__}: {e}", out)
                 of_use = False
             if not of_use:

@@ -81,7 +81,7 @@ class Subscribers:
             for flow in flows
         ]
         self._ids = [flow.ids for flow in flows]
-        self._log = open(plan.log, "wb", buffering=1 << 20)  # noqa: SIM115  # closed by `close`
+        self._log = open(plan.log, "wb", buffering=1 << 20)  # noqa: SIM115 - closed by `close`
         self._board = Board(plan.board, self._count)
         self._dropped_before = dropped(sock)
         self._stream = Stream(plan.token, plan.pps, self._count, self._send)

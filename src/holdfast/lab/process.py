@@ -129,7 +129,7 @@ def _live(main: Callable[[], int], output: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         warnings.resetwarnings()
         status = main()
-    except BaseException:  # noqa: BLE001  # the end of the process, whatever it is
+    except BaseException:  # noqa: BLE001 - the end of the process, whatever it is
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -21,6 +21,7 @@ from holdfast.core.clock import Instant
 from holdfast.core.errors import Malformed
 from holdfast.core.ids import RandomBytes
 from holdfast.ppp import authentication
+from holdfast.ppp.agreed import client_record, server_record
 from holdfast.ppp.authentication import Prover, Verifier
 from holdfast.ppp.automaton import Event, State
 from holdfast.ppp.config import LinkConfig, Role
@@ -372,7 +373,10 @@ class Link:
         if code == Code.CONFIGURE_REQUEST:
             verdict, options = ipcp.judge(body)
             if verdict is Code.CONFIGURE_ACK and self._accept is not None and ipcp.state >= State.REQ_SENT:
-                self._establish(self._server_record(self._accept), out)
+                record = server_record(
+                    self.config, self._local, self._peer, self._verifier, self._accept, self._dns
+                )
+                self._establish(record, out)
             outcome = ipcp.answer(verdict, options, identifier, now, out)
         else:
             outcome = ipcp.receive(code, identifier, body, now, out)
@@ -444,14 +448,14 @@ class Link:
             out.append(Authenticate(credentials, self._assigned))
 
     def _admit(self, accept: Accept, now: Instant, out: list[Effect]) -> None:
-        if isinstance(self._auth, Verifier):
-            success = authentication.verdict(self._auth.method, True, self._auth.identifier, accept.message)
+        if (verifier := self._verifier) is not None:
+            success = authentication.verdict(verifier.method, True, verifier.identifier, accept.message)
             out.append(Transmit(success))
         self._begin_ipcp(now, out)
 
     def _refuse(self, reject: Reject, now: Instant, out: list[Effect]) -> None:
-        if isinstance(self._auth, Verifier):
-            failure = authentication.verdict(self._auth.method, False, self._auth.identifier, reject.message)
+        if (verifier := self._verifier) is not None:
+            failure = authentication.verdict(verifier.method, False, verifier.identifier, reject.message)
             out.append(Transmit(failure))
         cause = Cause.NO_RESOURCES if reject.temporary else Cause.AUTH_FAILED
         self._terminate(cause, reject.message, now, out)
@@ -487,7 +491,7 @@ class Link:
             if not ipcp.options.local:
                 self._terminate(Cause.IPCP_FAILED, "the peer gives no address", now, out)
                 return
-            self._establish(self._client_record(ipcp.options), out)
+            self._establish(client_record(self.config, self._local, self._peer, ipcp.options), out)
         self.opened = True
         self.deadline = None
         self._give_up = 0
@@ -510,36 +514,13 @@ class Link:
             self.record = record
             out.append(Established(record))
 
-    def _server_record(self, accept: Accept) -> PppRecord:
-        verifier = self._auth if isinstance(self._auth, Verifier) else None
-        return PppRecord(
-            local_lcp=self._local,
-            peer_lcp=self._peer,
-            auth_method=self._local.auth,
-            auth_name=verifier.name if verifier else "",
-            auth_id=verifier.identifier if verifier else 0,
-            auth_message=accept.message,
-            local_ip=self.config.local_address,
-            peer_ip=accept.address,
-            dns=self._dns,
-        )
-
-    def _client_record(self, options: ClientOptions) -> PppRecord:
-        return PppRecord(
-            local_lcp=self._local,
-            peer_lcp=self._peer,
-            auth_method=self._peer.auth,
-            auth_name=self.config.name if self._peer.auth else "",
-            auth_id=0,
-            auth_message="",
-            local_ip=options.local,
-            peer_ip=options.peer,
-            dns=options.dns,
-        )
-
     @property
     def _server(self) -> bool:
         return self.config.role is Role.SERVER
+
+    @property
+    def _verifier(self) -> Verifier | None:
+        return self._auth if isinstance(self._auth, Verifier) else None
 
     @property
     def _assigned(self) -> str:

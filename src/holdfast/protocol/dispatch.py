@@ -80,7 +80,7 @@ def process(ctx: Context, tunnel: Tunnel, session_id: int, body: bytes, now: Ins
             calls.refuse(ctx, tunnel, session_id, msg, e, now)
         else:
             _stop_for(ctx, tunnel, e, now)
-    except Exception as e:  # noqa: BLE001  # a fault of ours must cost no more than what it hit
+    except Exception as e:  # noqa: BLE001 - a fault of ours must cost no more than what it hit
         fault(ctx, tunnel, session_id if msg is not None and msg.type in SESSION_MESSAGES else 0, e, now)
 
 

@@ -93,7 +93,7 @@ class Endpoint:
             if tunnel is not None:
                 try:
                     timers.run(ctx, tunnel, now)
-                except Exception as e:  # noqa: BLE001  # a fault of ours must cost no more than its tunnel
+                except Exception as e:  # noqa: BLE001 - a fault of ours must cost no more than its tunnel
                     dispatch.fault(ctx, tunnel, 0, e, now)
                 ctx.flush(tunnel)
         recovery_endpoint.start_queued(ctx, now)

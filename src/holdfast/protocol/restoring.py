@@ -23,7 +23,7 @@ def restore(
     for record in tunnels:
         try:
             _tunnel(ctx, record, now)
-        except Exception as e:  # noqa: BLE001  # one record that cannot be used must not keep the others away
+        except Exception as e:  # noqa: BLE001 - one record that cannot be used must not keep the others away
             reason = f"{type(e).__name__}: {e}"
             ctx.trace("record.quarantined", "error", kind="tunnel", tunnel=record.local_id, reason=reason)
             ctx.emit(Persist(record.local_id, (SetAside(record, reason),)))

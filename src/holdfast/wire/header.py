@@ -13,7 +13,7 @@ from holdfast.core.errors import Malformed
 T: Final = 0x8000
 L: Final = 0x4000
 S: Final = 0x0800
-O: Final = 0x0200  # noqa: E741, the RFC's own name
+O: Final = 0x0200  # noqa: E741 - the RFC's own name
 P: Final = 0x0100
 VERSION_MASK: Final = 0x000F
 
