@@ -48,9 +48,8 @@ def test_every_field_and_number_is_that_of_the_header(tmp_path: Path) -> None:
         lines.append(f'printf("{name} %d\\n", (int){name});')
         expected.append(f"{name} {value}")
     declared = re.findall(r"^struct (\w+) \{", HEADER.read_text(), re.MULTILINE)
-    lines += [
-        f"(void)sizeof(struct {name});" for name in declared
-    ]  # where no size is asked for, clang looks for no padding
+    # Where no size is asked for, clang looks for no padding.
+    lines += [f"(void)sizeof(struct {name});" for name in declared]
     source, program = tmp_path / "abi.c", tmp_path / "abi"
     body = "\n\t".join(lines)
     source.write_text(
