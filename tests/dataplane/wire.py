@@ -8,7 +8,6 @@ import ctypes
 import os
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -121,13 +120,9 @@ class Wire:
     def forget_neighbours(self) -> None:
         """In the kernel, and in what the programs keep of it."""
         ip("neigh flush dev lac", "neigh flush dev core", namespace=self.names["node"])
-        size = sum(codec.size for codec in abi.CONFIG.codecs())
-        held = syscall.lookup(self.maps["config"], bytes(4), size)
-        assert held is not None
-        generation = int.from_bytes(held[8:12], sys.byteorder) + 1
-        syscall.update(
-            self.maps["config"], bytes(4), held[:8] + generation.to_bytes(4, sys.byteorder) + held[12:]
-        )
+        held = bytearray(syscall.lookup(self.maps["config"], bytes(4), abi.CONFIG_SIZE) or b"")
+        abi.begin_generation(held)
+        syscall.update(self.maps["config"], bytes(4), bytes(held))
 
     def warm(self) -> None:
         """Have every neighbour known, by pings there and back, and leave nothing of it behind."""

@@ -3,7 +3,6 @@
 The LAC and the core are sockets of this test, in namespaces of their own; the plane is a process of its own.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -13,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fcntl import ioctl
 from pathlib import Path
 from select import select
 from threading import Event, Thread
@@ -23,8 +21,9 @@ import pytest
 from dataplane.ebpf.rig import LOCAL, PEER, entry, reason
 from holdfast.dataplane.ebpf.pins import remove
 from holdfast.dataplane.ipv4 import build as build_ipv4
+from holdfast.lab.bench.dataplane.place import set_gro
 from holdfast.lab.netns import claim, entered, sysctl
-from holdfast.lab.topology import CORE_ADDRESS, WIRE, Topology, build
+from holdfast.lab.topology import CORE_ADDRESS, CORE_END, WIRE, Topology, build
 
 REASON = reason()
 pytestmark = [pytest.mark.netns, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
@@ -139,20 +138,14 @@ class Plane:
         self._process.communicate()
 
 
-def gro(namespace: str, interface: str) -> None:
-    """Let a veth take redirected frames: that needs NAPI, which generic receive offload brings."""
-    with entered(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        value = ctypes.create_string_buffer(struct.pack("=II", 0x2C, 1))  # ETHTOOL_SGRO
-        ioctl(control, 0x8946, struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value)))
-
-
 @contextmanager
 def network() -> Iterator[Topology]:
     with claim() as lab:
         net = build(lab)
         sysctl(net.lac, {"ipv4/ip_forward": 0})
-        gro(net.lac, WIRE)
-        gro(net.core, "lns")
+        for namespace, interface in ((net.lac, WIRE), (net.core, CORE_END)):
+            with entered(namespace):
+                set_gro(interface)
         yield net
 
 

@@ -1,15 +1,12 @@
 """Packets through a real LNS that is killed, started again and upgraded: none is lost, and totals never go backwards."""
 
-import ctypes
 import os
 import shutil
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from fcntl import ioctl
 from pathlib import Path
 from select import select
 
@@ -19,7 +16,7 @@ from dataplane.ebpf.rig import reason
 from holdfast.dataplane.ebpf import syscall
 from holdfast.dataplane.ebpf.pins import CURRENT, remove
 from holdfast.dataplane.ebpf.shipped import shipped
-from holdfast.dataplane.interfaces import index_of
+from holdfast.dataplane.interfaces import finish_checksums, index_of
 from holdfast.lab.netns import Claim, claim, entered
 from holdfast.lab.nodes import Launch, Node, command, lac_config, lns_config
 from holdfast.lab.process import Process, spawn
@@ -34,7 +31,6 @@ PORT = 40000
 PAYLOAD = 64
 INNER = PAYLOAD + 28
 LIMIT_S = 30.0
-SIOCETHTOOL, SET_TX_CHECKSUM = 0x8946, 0x17
 OTHER_VERSION = """
 import sys
 from pathlib import Path
@@ -105,9 +101,8 @@ def send_as_on_a_wire(namespace: str, interface: str) -> None:
 
     A LAC in user space would see wrong checksums, and bursts of data messages are the LNS's daemon's business.
     """
-    value = ctypes.create_string_buffer(struct.pack("=II", SET_TX_CHECKSUM, 0), 8)
-    with entered(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        ioctl(control, SIOCETHTOOL, struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value)))
+    with entered(namespace):
+        finish_checksums(interface)
 
 
 def totals(node: Node) -> dict[int, Counters]:

@@ -174,10 +174,10 @@ def _build(names: dict[str, str]) -> None:
             f"peer name wire address {_FAR_MACS[near]} netns {names[role]}"
         )
         with entered(names["node"]):
-            _set_gro(near)
+            set_gro(near)
         ip("link set wire up", namespace=names[role])
         with entered(names[role]):
-            _set_gro("wire")
+            set_gro("wire")
     ip(
         "link set lac up",
         "link set core up",
@@ -190,7 +190,8 @@ def _build(names: dict[str, str]) -> None:
     )
 
 
-def _set_gro(name: str) -> None:
+def set_gro(name: str) -> None:
+    """Have an interface of this namespace join what it receives: a veth then polls, and so takes redirected frames."""
     value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_SGRO, 1))
     with socket(AF_INET, SOCK_DGRAM) as control:
         ioctl(control, _SIOCETHTOOL, struct.pack("16sQ16x", name.encode(), ctypes.addressof(value)))
