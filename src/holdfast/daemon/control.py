@@ -34,7 +34,9 @@ from holdfast.protocol.session import Session
 from holdfast.protocol.tunnel import Tunnel
 from holdfast.records import Counters, session_key, split_key
 from holdfast.records.ledger import PeerKey
+from holdfast.state.calls import CallTable
 from holdfast.state.journal import Journal
+from holdfast.state.told import Table
 
 
 class NodeControl:
@@ -54,7 +56,9 @@ class NodeControl:
         *,
         started_utc_us: int,
         quarantined: int,
+        tables: Iterable[Table | CallTable],
     ) -> None:
+        """`tables` are those beside the journal."""
         self._node = node
         self._runner = runner
         self._udp = udp
@@ -64,6 +68,7 @@ class NodeControl:
         self._stop = stop
         self._started_utc_us = started_utc_us
         self._quarantined = quarantined
+        self._tables = tuple(tables)
         self.traces = Traces(plane, runner.show_sends, loop, udp.address, self._exists, log)
 
     # Rows.
@@ -171,6 +176,7 @@ class NodeControl:
             **{f"data_{verdict.name.lower()}": n for verdict, n in self._plane.verdicts().items()},
             **{f"data_reason_{reason}": n for reason, n in self._plane.reasons().items()},
             **lost,
+            "journal_beside_failures": sum(table.failures for table in self._tables),
             "journal_rows": self._journal.rows_written,
             "journal_commits": latency.count,
             "journal_commit_p50_us": latency.quantile_us(0.5),

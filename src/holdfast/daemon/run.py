@@ -126,6 +126,7 @@ class Daemon:
             self.log,
             started_utc_us=self._started_utc_us,
             quarantined=len(self._saved.quarantined),
+            tables=recorded.tables,
         )
         self._accounting = Accounting(
             self._node.lines,

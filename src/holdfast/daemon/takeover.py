@@ -34,12 +34,13 @@ Beside = TypeVar("Beside", Table, CallTable)
 
 
 class Recorded(NamedTuple):
-    """The journal, what it holds with what the tables beside it add, and what notes in these."""
+    """The journal, what it holds with what the tables beside it add, what notes in these, and these."""
 
     journal: Journal
     saved: Saved
     note: Note
     note_call: NoteCall
+    tables: tuple[Table | CallTable, ...]
 
 
 def make_directories(config: Config) -> None:
@@ -112,6 +113,7 @@ def take_records(
         saved,
         numbers.note if numbers is not None else note_nothing,
         calls.note if calls is not None else note_no_call,
+        tuple(table for table in (numbers, calls) if table is not None),
     )
 
 
