@@ -7,6 +7,7 @@ import pytest
 
 from holdfast.core import seq
 from holdfast.core.clock import SECOND
+from holdfast.protocol.channel import MOST_IN_FLIGHT
 from holdfast.protocol.effects import Address, Recovery, RecoveryPhase
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import ChannelSettings, FailoverSettings, Method
@@ -215,6 +216,28 @@ def test_a_narrow_window_is_kept_before_and_after_a_silent_restart(window: int) 
     pair.lose = lambda data, to: False
     pair.run(30)
     assert len(sessions(pair.lns)) == len(sessions(pair.lac)) == 23
+
+
+def test_a_wide_window_does_not_keep_a_call_waiting_after_a_silent_restart() -> None:
+    """The numbers of messages that the peer may have kept are used up, one a round trip: not as many as it would take."""
+    pair = Pair(lns_failover=PLAIN, lac_failover=PLAIN)
+    pair.lns.settings = msgspec.structs.replace(
+        pair.lns.settings, channel=ChannelSettings(receive_window=32_768)
+    )
+    pair.lns.start()
+    tunnel_id = pair.connect()
+    pair.call(tunnel_id, 300)
+    pair.lac.record_numbers()
+    assert pair.lac.tunnels[tunnel_id].peer_window == 32_768
+    pair.crash(pair.lac)
+    pair.restart(pair.lac)
+    pair.log.clear()
+    _, effects = pair.lac.endpoint.place_call(tunnel_id, Call(), pair.now)
+    pair.deliver(pair.lac, effects)
+    pair.run(1)
+    assert len(sessions(pair.lns)) == 301
+    said = [message_type(data) for name, data in pair.log if name == "lac1"]
+    assert said.count(Msg.HELLO) <= MOST_IN_FLIGHT + 2, "a probe, and one that tries the number out"
 
 
 def test_a_peer_that_never_sends_hello_is_asked_by_us_and_keeps_its_tunnel_through_a_restart() -> None:

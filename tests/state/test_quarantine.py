@@ -106,6 +106,8 @@ def test_totals_that_cannot_be_cost_no_session(path: Path) -> None:
         bad_tunnel(peer_port=0),
         bad_tunnel(peer_address="lac.example.net"),
         bad_tunnel(protocol_version=1),
+        bad_tunnel(peer_window=0),
+        bad_tunnel(peer_window=1 << 20),
     ],
 )
 def test_a_bad_tunnel_takes_its_sessions_with_it_and_no_others(path: Path, body: bytes) -> None:
@@ -125,8 +127,20 @@ def test_sequence_numbers_out_of_range_are_caught(path: Path) -> None:
     assert [q.tunnel_id for q in reopened(path).quarantined] == [7, 7, 7]
 
 
-def test_a_bad_endpoint_record_is_set_aside(path: Path) -> None:
-    tamper(path, "UPDATE endpoint SET body = x'00'")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x00",
+        encode(EndpointRecord(name="lns1", boot_epoch=1 << 62)),
+        encode(EndpointRecord(name="lns1", recent_tunnel_ids=(0,))),
+        encode(EndpointRecord(name="lns1", recent_session_ids={"seven": (1,)})),
+        encode(EndpointRecord(name="lns1", recent_session_ids={"7" * 5000: (1,)})),
+        encode(EndpointRecord(name="lns1", recent_session_ids={"7": (-1,)})),
+    ],
+    ids=["no record", "boot epoch", "tunnel id", "no number", "long number", "session id"],
+)
+def test_a_bad_endpoint_record_is_set_aside(path: Path, body: bytes) -> None:
+    tamper(path, "UPDATE endpoint SET body = ?", body)
     saved = reopened(path)
     assert saved.endpoint is None
     assert [q.kind for q in saved.quarantined] == [Kind.ENDPOINT]

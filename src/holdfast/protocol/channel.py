@@ -1,9 +1,10 @@
 """Reliable delivery of control messages (RFC 2661 5.8 and appendix A).
 
 Invariants: `ns` is the next number to send, `nr` the next one expected; a ZLB takes no number (V2-74). At most
-min(cwnd, peer's window) messages are unacknowledged; after a time-out what was sent before it is sent again as the
-window opens. A retransmission carries the same Ns and the current Nr (V2-75). What is received in order is delivered
-once. While `held`, messages queue and nothing new is sent (T-8); the next `careful` numbers go to nobody's message.
+min(cwnd, peer's window, `MOST_IN_FLIGHT`) messages are unacknowledged; after a time-out what was sent before it is sent
+again as the window opens. A retransmission carries the same Ns and the current Nr (V2-75). What is received in order is
+delivered once. While `held`, messages queue and nothing new is sent (T-8); the next `careful` numbers go to nobody's
+message.
 
 The channel appends finished datagrams to `out`; its owner sends them after writing what must be written first.
 """
@@ -23,6 +24,11 @@ NO_QUEUE_AFTER_ZERO_RESET: Duration = 30 * SECOND
 
 STALE_ACK_INTERVAL: Duration = 100 * MILLISECOND
 """Duplicates from further back than the window are acknowledged no more often than this (T-12)."""
+
+MOST_IN_FLIGHT = 64
+"""However wide a peer's window is. So many numbers at most are used up one at a time before the first message of a tunnel
+that was resynchronised silently (`try_out`): with the 1,024 that routers have, 20 s at a round trip of 20 ms.
+"""
 
 MAX_STALE = 4_096
 """An Nr that lies further back than this is no late datagram's but never was true (V2-82)."""
@@ -54,6 +60,7 @@ class ControlChannel:
         "_stale_ack_at",
         "_unacked",
         "_waiting",
+        "_window",
         "acked",
         "attempts",
         "careful",
@@ -76,7 +83,7 @@ class ControlChannel:
     def __init__(self, settings: ChannelSettings, peer_tunnel_id: int = 0) -> None:
         self._settings = settings
         self.peer_tunnel_id = peer_tunnel_id
-        self.peer_window = DEFAULT_PEER_WINDOW
+        self.peer_window = self._window = DEFAULT_PEER_WINDOW
         self.held = False
         self.out: list[bytes] = []
         self.retransmissions = 0
@@ -105,14 +112,15 @@ class ControlChannel:
         self.careful = 0
         self._interval = self._settings.initial
         self.cwnd = 1
-        self.ssthresh = self.peer_window
+        self.ssthresh = self._window
         self._avoidance = 0
         if ns == 0 and nr == 0:
             self._no_queue_until = now + NO_QUEUE_AFTER_ZERO_RESET
 
     def set_peer_window(self, window: int) -> None:
         """The peer's Receive Window Size."""
-        self.peer_window = self.ssthresh = window
+        self.peer_window = window
+        self._window = self.ssthresh = min(window, MOST_IN_FLIGHT)
 
     @property
     def idle(self) -> bool:
@@ -136,7 +144,7 @@ class ControlChannel:
         A peer that drops what comes before its turn has lost all of it, and would get one message per time-out.
         """
         waiting, unacked = self._waiting, self._unacked
-        limit = min(self.cwnd, self.peer_window) if not self.careful else 1
+        limit = min(self.cwnd, self._window) if not self.careful else 1
         while self._in_flight < limit and not self.held:
             if self._in_flight < len(unacked):
                 self.retransmissions += 1
@@ -259,7 +267,7 @@ class ControlChannel:
         """Slow start up to ssthresh, then one message more per window acknowledged (RFC 2661 appendix A)."""
         if self.cwnd < self.ssthresh:
             self.cwnd += 1
-        elif self.cwnd < self.peer_window:
+        elif self.cwnd < self._window:
             self._avoidance += 1
             if self._avoidance >= self.cwnd:
                 self._avoidance = 0
@@ -302,8 +310,8 @@ class ControlChannel:
     def try_out(self, ns: int, filler: bytes, now: Instant) -> None:
         """Send a message that means nothing with the number that the peer seems to expect. Nothing else is under way.
 
-        The numbers after it, as many as the window is wide, may have been used before by messages which the peer has
-        kept and would take for the ones that we send now. So they are used up by such messages, too, one at a time,
+        The numbers after it, as many as may be under way at once, may have been used before by messages which the peer
+        has kept and would take for the ones that we send now. So they are used up by such messages, too, one at a time,
         before anything that waits is sent.
         """
         self.resume(ns)
@@ -311,7 +319,7 @@ class ControlChannel:
         self._filler = filler
         self._fill()
         self._in_flight = 1
-        self.careful = self.peer_window
+        self.careful = self._window
         self.attempts = 0
         self._interval = self._settings.initial
         self.unacked_since = now

@@ -6,12 +6,17 @@ migration in `state`. Fields are only ever added at the end, with a default.
 """
 
 from enum import IntEnum
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 SCHEMA = 2
 """Version of the record layouts below; the journal refuses a newer one and migrates an older one."""
+
+
+Id: TypeAlias = Annotated[int, Meta(gt=0, le=0xFFFFFFFF)]
+"""A tunnel's or session's, of either protocol version."""
 
 
 class Side(IntEnum):
@@ -26,7 +31,7 @@ class FailoverCapability(msgspec.Struct, frozen=True, gc=False):
 
     control: bool
     data: bool
-    recovery_time_ms: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
+    recovery_time_ms: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
 
 
 class TunnelRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -150,9 +155,9 @@ class EndpointRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The node itself. Recent ids are oldest first; session ids by tunnel id (as text: MessagePack keys stay plain)."""
 
     name: str
-    boot_epoch: int = 0
-    recent_tunnel_ids: tuple[int, ...] = ()
-    recent_session_ids: dict[str, tuple[int, ...]] = {}
+    boot_epoch: Annotated[int, Meta(ge=0, lt=1 << 57)] = 0
+    recent_tunnel_ids: tuple[Id, ...] = ()
+    recent_session_ids: dict[str, tuple[Id, ...]] = {}
 
 
 def session_key(tunnel_id: int, session_id: int) -> int:

@@ -16,6 +16,7 @@ _decode_peer: Final = msgspec.msgpack.Decoder(PeerRecord).decode
 
 _HIGHEST_ID: Final = {2: 0xFFFF, 3: 0xFFFFFFFF}
 """By protocol version (RFC 2661 3.1, RFC 3931 3.1)."""
+_LONGEST_ID: Final = 10
 _TOO_MANY: Final = 2**63
 
 
@@ -38,6 +39,8 @@ def decode_tunnel(tunnel_id: int, acked: int, nr: int, body: bytes) -> TunnelRec
         raise Invalid(f"tunnel ids {record.local_id} and {record.peer_id}")
     if not (0 < record.local_port <= 0xFFFF and 0 < record.peer_port <= 0xFFFF):
         raise Invalid(f"ports {record.local_port} and {record.peer_port}")
+    if not 0 < record.peer_window <= 0xFFFF:
+        raise Invalid(f"window {record.peer_window}")
     if not (_is_address(record.local_address) and _is_address(record.peer_address)):
         raise Invalid(f"addresses {record.local_address!r} and {record.peer_address!r}")
     if not (isinstance(acked, int) and isinstance(nr, int) and 0 <= acked <= 0xFFFF and 0 <= nr <= 0xFFFF):
@@ -80,9 +83,13 @@ def decode_session(
 def decode_endpoint(body: bytes) -> EndpointRecord:
     """The endpoint's record. Raises Invalid."""
     try:
-        return _decode_endpoint(body)
+        record = _decode_endpoint(body)
     except (msgspec.DecodeError, TypeError) as error:
         raise Invalid(str(error)) from error
+    for text in record.recent_session_ids:
+        if not (text.isdecimal() and len(text) <= _LONGEST_ID):
+            raise Invalid(f"recent sessions of tunnel {text[:100]!r}")
+    return record
 
 
 def decode_peer(name: str, host_name: str, body: bytes) -> PeerRecord:
