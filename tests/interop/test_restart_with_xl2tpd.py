@@ -49,14 +49,17 @@ def test_twice_in_a_row(lines: Sequence[Line]) -> None:
 
 @pytest.mark.parametrize("earlier", [20, pytest.param(5, marks=full), pytest.param(55, marks=full)])
 def test_hello_during_the_outage(lines: Sequence[Line], earlier: int) -> None:
-    """Killed so many seconds before xl2tpd says HELLO, which it does on all tunnels of one age at the same time."""
+    """Killed so many seconds before xl2tpd says HELLO, which it does on all tunnels of one age at the same time.
+
+    Before its first one, unless a busy machine has taken longer to set up the calls.
+    """
     hang_up(lines)
     for line in lines:
         line.node.control.clear_tunnel(line.tunnel.id)
     connect(lines)
     set_up_at = [line.tunnel.established_utc_us / 1e6 for line in lines]
     assert max(set_up_at) - min(set_up_at) < 3, "the HELLOs come too far apart"
-    time.sleep(min(set_up_at) + HELLO_AFTER_S - earlier - time.time())
+    time.sleep((min(set_up_at) - earlier - time.time()) % HELLO_AFTER_S)
     faults.hello(lines, earlier + 5)
 
 
