@@ -71,6 +71,7 @@ def test_slots_are_given_in_turn_kept_and_given_again() -> None:
     memory = mmap(-1, 4096)
     slots = Slots(memory, 3)
     assert [slots.take(key) for key in (10, 11, 12, 13)] == [0, 1, 2, None]
+    slots.settle()
     slots.leave(11)
     assert slots.take(13) is None
     assert slots.take(11) == 1
@@ -78,9 +79,11 @@ def test_slots_are_given_in_turn_kept_and_given_again() -> None:
     slots.forget([11, 99])
     assert slots.take(13) == 1
     assert slots.to_zero == [1]
+    slots.settle()
     after = Slots(memory, 3)
     after.adopt({10: 0})
     assert after.take(12) == 2
     after.forget_all_left()
     assert after.take(14) == 1
+    after.settle()
     assert [memory[8 * WORDS * slot] for slot in range(3)] == [10, 14, 12]

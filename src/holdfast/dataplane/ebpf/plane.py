@@ -166,10 +166,8 @@ class EbpfPlane:
 
     def _set_counters(self) -> None:
         """New owners of slots count from nothing."""
-        to_zero = self._slots.to_zero
-        counters.set_slots(self._pins.maps["counters"], dict.fromkeys(to_zero, Counters()))
-        to_zero.clear()
-        self._slots.fresh.clear()
+        counters.set_slots(self._pins.maps["counters"], dict.fromkeys(self._slots.to_zero, Counters()))
+        self._slots.settle()
 
     def _write(self, rows: Rows) -> None:
         """What leads to sessions first, then the sessions."""

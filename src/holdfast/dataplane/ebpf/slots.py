@@ -5,8 +5,9 @@ session; a process that is killed loses none of it. A slot that its session has 
 record is gone for good: a restart that finds the record again finds the counters too.
 
 Invariants: a slot has one owner; slots at and above `high` were never used, so their counters are zero (a mark on those
-that were, and belong to nobody, tells a successor); the caller zeroes the counters of those in `to_zero` before packets
-of their new owners can come, and then empties it and `fresh`, which has every slot that was given away.
+that were, and belong to nobody, tells a successor). A slot that was given away is in `fresh`, and has its owner in memory
+only from `settle` on: the caller has zeroed the counters of those in `to_zero` by then, and no packets of the owner can
+have come. So whenever the process is killed, nobody inherits what another one has counted, or counts anew.
 """
 
 from array import array
@@ -39,6 +40,8 @@ class Slots:
         self.fresh: set[int] = set()
         self._free: deque[int] = deque()
         self._left: dict[int, int] = {}
+        self._unsettled: list[tuple[int, array[int]]] = []
+        self._returned: list[int] = []
 
     def adopt(self, found: dict[int, int]) -> None:
         """Take over installed sessions (key to slot) from a predecessor, and whatever else it left behind."""
@@ -64,7 +67,7 @@ class Slots:
                 self.to_zero.append(slot)
             else:
                 return None
-            self.view[slot * WORDS] = key
+            self._unsettled.append((slot, array("Q", (key,))))
             self.fresh.add(slot)
         self.by_key[key] = slot
         return slot
@@ -80,7 +83,7 @@ class Slots:
         first, room = self.high, self.count - self.high
         unused, others = fresh[:room], fresh[room:]
         self.high += len(unused)
-        self.view[first * WORDS : self.high * WORDS : WORDS] = memoryview(array("Q", unused))
+        self._unsettled.append((first, array("Q", unused)))
         self.by_key.update(zip(unused, range(first, self.high), strict=True))
         self.fresh.update(range(first, self.high))
         for key in (*kept, *others):
@@ -89,13 +92,26 @@ class Slots:
     def give_back(self, key: int) -> None:
         """A session that has taken a slot cannot be installed; it keeps what it had before."""
         slot = self.leave(key)
-        if slot in self.fresh:
+        if slot is not None and slot in self.fresh:
             self.forget((key,))
+            self._returned.append(slot)
 
     def resume(self, slot: int, total: Counters) -> None:
         """The session that has just taken this slot goes on counting from there; it is an LNS's."""
         at = slot * WORDS
+        self.view[at] = NOBODY
         self.view[at + 1 : at + WORDS] = memoryview(array("Q", astuple(total)))
+
+    def settle(self) -> None:
+        """Every slot that was given away counts from where it shall: they are their sessions' now, and a successor's."""
+        for first, keys in self._unsettled:
+            self.view[first * WORDS : (first + len(keys)) * WORDS : WORDS] = memoryview(keys)
+        for slot in self._returned:
+            self.view[slot * WORDS] = NOBODY
+        self._unsettled.clear()
+        self._returned.clear()
+        self.to_zero.clear()
+        self.fresh.clear()
 
     def add(self, slot: int, more: Counters) -> None:
         """This, too, has been counted for its session."""
