@@ -22,6 +22,7 @@ import msgspec
 
 from holdfast.core import seq
 from holdfast.core.clock import MILLISECOND, SECOND, Duration, Instant
+from holdfast.protocol.channel import MOST_IN_FLIGHT
 from holdfast.wire.codes import Msg
 from holdfast.wire.header import control_header
 from holdfast.wire.messages import encode
@@ -61,8 +62,8 @@ INTERVALS: tuple[Duration, ...] = (
 UNHEARD = 5
 """Probes after which a peer is taken to hear none with that number."""
 
-NEAR_WRAP = 16
-"""Numbers before the wrap; what may have been used after the record was written fits into a peer's window."""
+NEAR_WRAP = MOST_IN_FLIGHT
+"""Numbers before the wrap. What is further ahead no peer keeps, and what is nearer is used up before a real message."""
 
 
 class Phase(IntEnum):
