@@ -32,6 +32,7 @@ def test_F_72_after_any_history_nodes_agree_on_sessions_addresses_and_subscriber
 FOUND = {
     3: "a session that ended in the same input as it began",
     9: "a crash while PPP was negotiated anew",
+    201: "a HELLO under way at the end of the history",
     64: "an authentication that waited for a server which had restarted",
     329: "a Response to a challenge of before the crash",
     336: "fixed addresses that waited for another session's commit",

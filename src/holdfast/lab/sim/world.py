@@ -221,6 +221,9 @@ class World:
         for host in (self.lac, self.lns):
             host.effects_until_crash = None
         self.until(self.now + PEACE)
+        end = self.now + SECOND
+        while self._events and self.now < end:  # a HELLO that happens to be under way, and its answer
+            self.until(self.now + MILLISECOND)
         return self.verdict()
 
     def _inexcusable(self, must: set[Pairing]) -> set[Pairing]:
