@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from holdfast.core import seq
-from holdfast.core.clock import SECOND, Duration
+from holdfast.core.clock import SECOND, Duration, Instant
 from holdfast.lab.sim.__main__ import main
 from holdfast.lab.sim.peer import Peer
 from holdfast.lab.sim.peer_sweep import Act, Life, crashes
@@ -48,6 +48,7 @@ FOUND = {
     ("l2tpns", 338): "a peer that looks at the Nr of nothing but the one message it expects",
     ("l2tpns", 343): "a HELLO under way at the end of the history",
     ("l2tpns", 2577): "a CDN that was acknowledged before the record of its session was gone",
+    ("l2tpns", 20044): "an acknowledgement that was due, noted, and never left",
     ("xl2tpd", 20168): "a copy that was lost in one life, and missed when the next had begun",
     ("xl2tpd", 39): "retransmissions with an old Nr",
     ("xl2tpd", 72): "a late copy of the message that the record expected",
@@ -100,6 +101,26 @@ def found(daemon: str, seeds: int = 12) -> str:
 def test_acknowledging_what_was_not_seen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resync, "_wait", lambda state, now, came: 0)
     assert "was acknowledged and never came" in found("xl2tpd")
+
+
+def test_waiting_too_short_for_a_retransmission_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    wait = resync._wait
+    monkeypatch.setattr(
+        resync, "_wait", lambda state, now, came: min(6 * SECOND, wait(state, now, came=came))
+    )
+    assert "was acknowledged and never came" in found("accel-ppp", seeds=18)
+
+
+def test_acknowledging_what_lies_behind_an_unseen_message_with_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def at_once(state: resync.Resync, expected: int, early: int | None, window: int, now: Instant) -> int:
+        state.in_step, state.settle_at = True, None
+        return resync.proved_nr(state, expected, early)
+
+    monkeypatch.setattr(resync, "settle", at_once)
+    histories = (simulate_peer("accel-ppp", seed) for seed in range(20_000, 20_400))
+    assert any("never came" in problem for history in histories for problem in history.problems)
 
 
 def test_a_probe_with_a_number_that_is_new_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

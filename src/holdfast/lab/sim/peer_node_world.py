@@ -23,6 +23,7 @@ from holdfast.lab.sim.peers import DAEMONS
 from holdfast.lab.sim.world import ADDRESSES, OPPOSITE, Verdict
 from holdfast.protocol.effects import Address
 from holdfast.protocol.endpoint import Endpoint
+from holdfast.protocol.resync import OVERESTIMATE
 from holdfast.records import Side
 
 SUBSCRIBERS: Final = 4
@@ -108,6 +109,8 @@ def _bare(pairings: set[Pairing]) -> set[Pairing]:
 
 class PeerNodeWorld(PeerWorld):
     """One history."""
+
+    overestimate = OVERESTIMATE
 
     def _prepare(self) -> None:
         super()._prepare()

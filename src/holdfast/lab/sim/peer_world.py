@@ -16,10 +16,10 @@ from holdfast.lab.sim.peer_machine import SilentMachine
 from holdfast.lab.sim.peer_tunnel import CALL_SETUP, NUMBERS, Call, Sent, Tunnel
 from holdfast.lab.sim.peer_wire import Heard, Kind, read
 from holdfast.lab.sim.peers import DAEMONS, ROLES
+from holdfast.lab.sim.unseen import Unseen
 from holdfast.lab.sim.world import ADDRESSES, HARSH, OPPOSITE, Verdict, Weather, World
 from holdfast.protocol.effects import Address
 from holdfast.protocol.endpoint import Endpoint
-from holdfast.protocol.resync import PATIENCE, RETRANSMISSION_CAP
 from holdfast.records import Side
 
 BEGINNING: Duration = 4 * SECOND
@@ -38,13 +38,6 @@ NEAR_A_WRAP: Final = (0, 0, 0, 65_530, 32_765)
 DOWNTIMES: Final = tuple(t * 100 * MILLISECOND for t in (1, 20, 50, 200))
 
 
-LAST_REPEAT: Duration = 14 * SECOND
-"""What a peer said in a longer outage than this may be acknowledged unseen: it may have said it for the last time.
-
-So may be what it says in the first seconds after it, and whatever we still miss when its patience is nearly over.
-"""
-
-
 class Ours(Host, Protocol):
     """Our side."""
 
@@ -56,6 +49,8 @@ class PeerWorld(World):
     """One history. `weather` may be given instead of drawn."""
 
     peace: Duration = PEACE
+    overestimate: Duration = SECOND
+    """By how much at most we take an outage for longer than it was."""
 
     def __init__(self, daemon: str, seed: int, weather: Weather | None = None, side: Side | None = None):
         self._daemon, self._given, self._side = daemon, weather, side
@@ -71,10 +66,9 @@ class PeerWorld(World):
         self._started: Instant = 0
         self._started_before: Instant = 0
         self._died: Instant | None = None
-        self._unseen_until: Instant = 0
         self._came: dict[tuple[int, int, bytes], tuple[int, int]] = {}
         self._first: dict[tuple[int, int, bytes], int] = {}
-        self._missed: dict[tuple[int, int, bytes], int] = {}
+        self._unseen = Unseen(DAEMONS[self._daemon], self.overestimate)
         self._lost = 0
         self._said: set[tuple[int, int]] = set()
         self._forgiven: set[int] = set()
@@ -113,8 +107,10 @@ class PeerWorld(World):
     def _begin_life(self) -> None:
         self.epoch += 1
         self._started, self._started_before = self.now, self._started
-        if self._died is not None and self.now - self._died > LAST_REPEAT:
-            self._unseen_until = self.now + RETRANSMISSION_CAP
+        recorded = (
+            {t.local_id: t.nr for t in self.ours.disk.saved().tunnels} if self._died is not None else {}
+        )
+        self._unseen.began(self.now, self._died, recorded)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -126,8 +122,8 @@ class PeerWorld(World):
     def _transmit(self, data: bytes, source: Address, to: Address) -> None:
         heard = read(data) if data[0] & CONTROL else None
         to_us = to[0] == ADDRESSES[self.ours.side][0]
-        if heard is not None and not to_us and heard.kind != Kind.ZLB:
-            self._said.add((heard.tunnel, heard.ns))
+        if heard is not None and not to_us:
+            self._we_say(heard)
         calm = self.peaceful or self.now < self.begun + BEGINNING
         weather, random = self.weather, self.random
         if not calm and random.random() < weather.loss:
@@ -140,10 +136,17 @@ class PeerWorld(World):
                 self._failed(data, heard, to_us)  # for the time
             self.at(self.now + delay, lambda: self._arrive(data, heard, source, to_us))
 
+    def _we_say(self, heard: Heard) -> None:
+        if heard.kind != Kind.ZLB:
+            self._said.add((heard.tunnel, heard.ns))
+        tunnel = self.theirs.peer.tunnels.get(heard.tunnel)
+        for sent in self._unseen.told(tunnel, heard.nr, self.now) if tunnel is not None else ():
+            self._note(f"{sent.kind.name} {sent.ns} was acknowledged and never came")
+
     def _failed(self, data: bytes, heard: Heard | None, to_us: bool) -> None:
         """The network loses a datagram, or keeps it for so long that its sender has to say the same again."""
         if heard is not None and to_us and self.ours.running:
-            self._missed[heard.tunnel, heard.ns, data[12:]] = self.epoch
+            self._unseen.failed((heard.tunnel, heard.ns, data[12:]))
         self._lost += heard is not None and not to_us
 
     def _arrive(self, data: bytes, heard: Heard | None, source: Address, to_us: bool) -> None:
@@ -154,6 +157,7 @@ class PeerWorld(World):
                 key = heard.tunnel, heard.ns, data[12:]
                 self._came[key] = self.epoch, self._lost
                 self._first.setdefault(key, self.epoch)
+                self._unseen.came(key)
             self.ours.receive(data, source, self.now)
 
     def _key(self, tunnel: Tunnel, sent: Sent) -> tuple[int, int, bytes]:
@@ -165,12 +169,6 @@ class PeerWorld(World):
 
     def _acknowledged(self, tunnel: Tunnel, sent: Sent) -> None:
         life, _ = self._arrival(tunnel, sent)
-        missed = self._missed.get(self._key(tunnel, sent)) == self.epoch
-        repeats = (
-            sent.first > self._unseen_until and self.now - (self._died or self.now) < PATIENCE - 3 * SECOND
-        )
-        if not life and repeats and not missed and not tunnel.closing:
-            self._note(f"{sent.kind.name} {sent.ns} was acknowledged and never came")
         if life != self.epoch or not self.ours.running:
             return
         local = {(t.local_id, t.peer_id): t for t in self.endpoint.ctx.established()}
