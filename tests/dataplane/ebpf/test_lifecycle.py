@@ -294,6 +294,17 @@ def test_interfaces_come_and_go(rig: Rig) -> None:
     assert attached(rig)
 
 
+def test_an_interface_that_comes_back_is_told_of_again(rig: Rig) -> None:
+    rig.interfaces = ()
+    plane, _ = rig.start(WANT)
+    for _ in range(2):
+        os.system("ip link add more type veth peer name else && ip link set more up")
+        plane.tend()
+        os.system("ip link del more")
+        plane.tend()
+    assert [news.fields["interface"] for news in rig.told("dataplane.attached")].count("more") == 2
+
+
 def test_xdp_is_used_where_it_is_asked_for(rig: Rig) -> None:
     plane, _ = rig.start(WANT, mode="xdp")
     assert rig.pins("link_") == {"link_wan_xdp", "link_hf0_tun"}

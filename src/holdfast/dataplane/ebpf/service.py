@@ -91,8 +91,10 @@ class Service:
             self.attached[name] = attached
             fields = {"interface": name, "mode": attached.mode, "why": attached.why}
             self._tell_once(name, News("dataplane.attached", fields))
-        for name in set(place.interfaces).difference(interface.name for interface in interfaces):
+        here = {interface.name for interface in interfaces}
+        for name in set(place.interfaces) - here:
             self._tell_once(name, News("dataplane.no_interface", {"interface": name}, warning=True))
+        self._told = {name: news for name, news in self._told.items() if name in {*place.interfaces, *here}}
         links.detach_others(pins, kept)
         native = {name for name, attached in self.attached.items() if attached.mode == "xdp"}
         if native != expected:
