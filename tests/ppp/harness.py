@@ -9,8 +9,9 @@ from holdfast.core.clock import SECOND, Instant
 from holdfast.ppp.authentication import chap_response
 from holdfast.ppp.config import LinkConfig, Role
 from holdfast.ppp.effects import Authenticate, Effect, Transmit
-from holdfast.ppp.link import Link, Phase
+from holdfast.ppp.link import Link
 from holdfast.ppp.packet import HEAD, packet
+from holdfast.ppp.state import Phase
 
 LCP, IPCP = 0xC021, 0x8021
 MAGIC = b"\x05\x06\xaa\xbb\xcc\xdd"

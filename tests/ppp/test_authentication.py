@@ -8,8 +8,8 @@ import pytest
 from holdfast.core.auth import CHAP, PAP, Accept, Credentials, Reject
 from holdfast.ppp.authentication import chap_response
 from holdfast.ppp.effects import Authenticate, Cause, Finished, Transmit
-from holdfast.ppp.link import Phase
 from holdfast.ppp.packet import packet
+from holdfast.ppp.state import Phase
 from ppp.harness import (
     ACCEPT,
     CLIENT,

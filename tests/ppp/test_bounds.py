@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from holdfast.core.auth import CHAP, PAP
 from holdfast.ppp.config import LinkConfig
 from holdfast.ppp.effects import Authenticate, Transmit
-from holdfast.ppp.link import Link, Phase
+from holdfast.ppp.link import Link
 from holdfast.ppp.packet import MAX_PACKET, packet
+from holdfast.ppp.state import Phase
 from ppp.harness import ACCEPT, CLIENT, IPCP, LCP, SERVER, at, of, opened, reached, response_to, sent
 
 PROTOCOLS = st.sampled_from([LCP, IPCP, PAP, CHAP, 0x21, 0x57, 0x8057, 0x80FD, 0xC025])

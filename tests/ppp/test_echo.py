@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from holdfast.ppp.effects import Cause, Finished, NetworkDown, Transmit
-from holdfast.ppp.link import Link, Phase
+from holdfast.ppp.link import Link
+from holdfast.ppp.state import Phase
 from ppp.harness import (
     CLIENT,
     LCP,

@@ -9,7 +9,8 @@ import pytest
 
 from holdfast.core.auth import CHAP
 from holdfast.ppp.effects import Cause, Established, Finished, NetworkDown, NetworkUp, Transmit
-from holdfast.ppp.link import Link, Phase
+from holdfast.ppp.link import Link
+from holdfast.ppp.state import Phase
 from ppp.harness import (
     ACCEPT,
     CLIENT,

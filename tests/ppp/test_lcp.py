@@ -8,8 +8,9 @@ import pytest
 from holdfast.core.auth import CHAP, PAP
 from holdfast.ppp.config import LinkConfig
 from holdfast.ppp.effects import Authenticate, Cause, Effect, Established, Finished, NetworkDown, Transmit
-from holdfast.ppp.link import Link, Phase
+from holdfast.ppp.link import Link
 from holdfast.ppp.packet import packet
+from holdfast.ppp.state import Phase
 from ppp.harness import (
     CLIENT,
     IPCP,

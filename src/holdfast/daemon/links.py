@@ -21,7 +21,7 @@ from holdfast.daemon.effects import ERROR, WARNING, Effect, Log, Send, Want
 from holdfast.daemon.line import Line
 from holdfast.daemon.proofs import NO_ANSWER, Proofs, Turn
 from holdfast.ppp import effects as ppp
-from holdfast.ppp.link import Phase
+from holdfast.ppp.state import Phase
 from holdfast.protocol import effects as l2tp
 from holdfast.protocol.endpoint import Endpoint
 from holdfast.records import Counters, split_key
