@@ -22,7 +22,7 @@ from holdfast.records import PppRecord, Side
 BACKLOG = 64
 """Datagrams that a socket keeps which outlives its process (systemd's store)."""
 
-FAULTS = frozenset(("node.fault", "machine.fault", "session.not_restored"))
+FAULTS = frozenset(("node.fault", "machine.fault", "record.quarantined"))
 """Events that nothing which happens outside excuses."""
 
 
