@@ -3,9 +3,7 @@
 import msgspec
 import pytest
 
-from holdfast.core.errors import LocalError
 from holdfast.dataplane.ebpf.features import unavailable as bpf_unavailable
-from holdfast.dataplane.ebpf.shipped import shipped
 from holdfast.lab.bench.dataplane import traffic
 from holdfast.lab.bench.dataplane.__main__ import main
 from holdfast.lab.bench.dataplane.result import Result, markdown, tables
@@ -14,10 +12,6 @@ from holdfast.lab.netns import unavailable
 
 def missing() -> str | None:
     """Why it cannot run here; None if it can."""
-    try:
-        shipped()
-    except LocalError as error:
-        return str(error)
     if not traffic.OBJECT.exists():
         return "the programs of the benchmark are not built: scripts/build-bpf (clang, libbpf-dev)"
     return unavailable() or bpf_unavailable()

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from holdfast.core.errors import LocalError
 from holdfast.dataplane.ebpf.features import unavailable
-from holdfast.dataplane.ebpf.shipped import shipped
 from holdfast.lab import bench_dataplane, netns
 from holdfast.lab.bench.dataplane.maps import maps
 from holdfast.lab.bench.dataplane.place import place
@@ -28,12 +27,7 @@ _TUN_SECONDS, _TUN_ROUNDS = 0.5, 5
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Status 0 even when a goal is missed: the table says so; 1 if a part failed, 2 if none can run."""
     options = _options(arguments)
-    try:
-        reason = netns.unavailable() or unavailable()
-        shipped()
-    except LocalError as error:
-        reason = str(error)
-    if reason is not None:
+    if (reason := netns.unavailable() or unavailable()) is not None:
         print(f"bench: {reason}", file=sys.stderr)
         return 2
     try:
