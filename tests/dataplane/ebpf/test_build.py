@@ -1,4 +1,4 @@
-"""The object that the package ships is made from the sources that are here."""
+"""The objects that the package ships are made from the sources that are here."""
 
 import tomllib
 from hashlib import sha256
@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.errors import LocalError
-from holdfast.dataplane.ebpf.shipped import NotBuilt, shipped
+from holdfast.dataplane.ebpf.shipped import OBJECT, NotBuilt, shipped
+from holdfast.lab.bench.dataplane import traffic
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_object_is_made_from_these_sources() -> None:
+@pytest.mark.parametrize(("directory", "made"), [("bpf", OBJECT), ("bpf/bench", traffic.OBJECT)])
+def test_the_object_is_made_from_these_sources(directory: str, made: Path) -> None:
     try:
-        made_from = shipped().sources
+        made_from = shipped(made).sources
     except LocalError as error:
         pytest.skip(str(error))
-    sources = sorted((ROOT / "bpf").glob("*.[ch]"), key=lambda path: path.name)
+    sources = sorted((ROOT / directory).glob("*.[ch]"), key=lambda path: path.name)
     lines = (f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sources)
     expected = sha256("".join(lines).encode()).hexdigest()
     assert made_from == expected, "the sources have changed since: scripts/build-bpf"
