@@ -81,6 +81,15 @@ def test_a_table_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     opened.close()
 
 
+def test_a_table_that_cannot_be_read_is_counted_and_holds_nothing(tmp_path: Path) -> None:
+    path = calls_path(tmp_path / "journal.db")
+    table(tmp_path).close()
+    opened = CallTable(os.open(path, os.O_WRONLY))
+    assert opened.left() == Calls()
+    assert opened.failures == 1
+    opened.close()
+
+
 @pytest.mark.parametrize("size", [0, 7, SIZE - 1])
 def test_a_table_that_was_cut_short_is_read_as_far_as_it_goes(size: int) -> None:
     assert Calls(bytes(size)).peer_session(0xFFFF, 0xFFFF, 1) == 0

@@ -74,6 +74,14 @@ def test_a_table_that_cannot_be_written_costs_a_counter(path: Path) -> None:
     table.close()
 
 
+def test_a_table_that_cannot_be_read_costs_a_counter(path: Path) -> None:
+    assert after(path, {7: message(21)}) == []
+    table = Table(os.open(path, os.O_WRONLY))
+    assert [found.nr for found in table.caught_up([record()])] == [20]
+    assert table.failures == 1
+    table.close()
+
+
 def test_a_table_that_is_cut_short_is_filled_up(path: Path) -> None:
     path.write_bytes(b"\0\0")
     assert after(path, {7: message(23)}, record()) == [23]

@@ -9,7 +9,6 @@ Invariant: a call is written before its id of ours is said (LNS), and before the
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import Final, Self
@@ -51,7 +50,7 @@ class Calls(msgspec.Struct, frozen=True):
 
 
 class CallTable:
-    """The open table; one owner, who also owns the journal. `failures` counts calls that could not be written."""
+    """The open table; one owner, who also owns the journal. `failures` counts what could not be written, or read."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -65,10 +64,11 @@ class CallTable:
 
     def left(self) -> Calls:
         """What is there."""
-        table = b""
-        with suppress(OSError):
-            table = os.pread(self._fd, SIZE, 0)
-        return Calls(table)
+        try:
+            return Calls(os.pread(self._fd, SIZE, 0))
+        except OSError:
+            self.failures += 1
+            return Calls()
 
     def note(self, tunnel_id: int, session_id: int, peer_tunnel: int, peer_session: int) -> None:
         """A call has both its ids."""

@@ -11,7 +11,6 @@ only if it is a little further on than the record's.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -59,7 +58,7 @@ def _caught_up(record: TunnelRecord, peer_id: int, nr: int) -> TunnelRecord:
 
 
 class Table:
-    """The open table; one owner, who also owns the journal. `failures` counts numbers that could not be written."""
+    """The open table; one owner, who also owns the journal. `failures` counts what could not be written, or read."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -83,9 +82,11 @@ class Table:
 
     def caught_up(self, records: Iterable[TunnelRecord]) -> list[TunnelRecord]:
         """See `caught_up`."""
-        table = b""
-        with suppress(OSError):
+        try:
             table = os.pread(self._fd, SIZE, 0)
+        except OSError:
+            table = b""
+            self.failures += 1
         return caught_up(records, lambda i: read_place(table[i * PLACE : (i + 1) * PLACE]))
 
     def close(self) -> None:
