@@ -224,7 +224,10 @@ def _data_flow(scene: Scene, role: Role) -> bool:
 def _kill_and_start(scene: Scene, roles: Sequence[Role]) -> list[tuple[Role, int, int]]:
     nodes = [scene.nodes[role] for role in roles]
     for node in nodes:
-        node.kill() if scene.options.by == "kill" else node.terminate()
+        if scene.options.by == "kill":
+            node.kill()
+        else:
+            node.terminate()
     for node in nodes:
         if (status := node.reap()) not in _ENDED:
             raise DrillFailed(f"the {node.role} ended with status {status}; see {node.log_path}")
