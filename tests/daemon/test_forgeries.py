@@ -30,7 +30,7 @@ def test_whatever_is_forged_costs_no_fault_and_leaves_no_recovery_open(seed: int
     network.up()
     faults: list[object] = []
     for _ in range(random.randrange(10, 40)):
-        match random.randrange(4):
+        match random.randrange(6):
             case 0:
                 host = random.choice((network.lns, network.lac))
                 faults += _faults(host)
@@ -39,6 +39,10 @@ def test_whatever_is_forged_costs_no_fault_and_leaves_no_recovery_open(seed: int
                 network.start(host)
             case 1:
                 network.run(random.choice((0.01, 0.3, 1, 5, 20)))
+            case 2:
+                host = random.choice((network.lns, network.lac))
+                key = random.choice([0, *host.node.lines])
+                network.carry(host, host.node.clear_session(key, network.now) or [])
             case _:
                 for _ in range(random.randrange(1, 15)):
                     _forge(network, random)
