@@ -122,8 +122,8 @@ class AccelPpp(Peer):
 class L2tpns(Peer):
     """Sends no ZLB while messages of its own are unacknowledged: their retransmissions carry the acknowledgement.
 
-    It knows the call that a CDN ends by the header alone. Of a call that was set up when our process ended we know our
-    own id alone, so that it is left with that call until its own echoes find nobody.
+    It knows the call that a CDN ends by the header alone. So it is left with a call that was being set up when our
+    process ended, and whose id there we do not know, until its own echoes find nobody.
     """
 
     name = "l2tpns"
