@@ -90,7 +90,7 @@ class Host:
         self.alive_utc_us = 0
         self.calls: dict[tuple[int, ...], int] = {}
         self.plane: dict[int, Entry] = {}
-        self.traffic: dict[int, Counters] = {}
+        self.traffic: dict[int, Counters | None] = {}
         """What the data plane has counted, by session key."""
         self.set_aside: list[TunnelRecord | SessionRecord | EndpointRecord] = []
         self.logs: list[Log] = []

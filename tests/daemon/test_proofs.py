@@ -82,6 +82,19 @@ def test_data_from_the_peer_is_as_good_as_an_answer(who: str) -> None:
     assert not host.node.lines.keys() & set(idle)
 
 
+def test_what_the_plane_cannot_tell_proves_nothing_and_holds_up_nobody() -> None:
+    network = silent_network(lns_ppp="echo_interval_s = 5\n")
+    host = network.lns
+    restart(network, host)
+    host.traffic = dict.fromkeys(host.node.lines)
+    network.run(4)
+    assert sum(v.proved for v in views(host)) == 4
+    before = dict(host.node.lines)
+    network.lose = lambda sender, data: data[6:].startswith(ECHO_REQUEST)
+    network.run(40)
+    assert not host.node.lines.keys() & before.keys()
+
+
 @pytest.mark.parametrize("who", [LNS, LAC])
 def test_what_we_send_ourselves_proves_nothing(who: str) -> None:
     network = silent_network()

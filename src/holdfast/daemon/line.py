@@ -82,7 +82,7 @@ class Line:
         """What every log event about it has."""
         return {"tunnel": self.tunnel_id, "session": self.session_id, "peer": self.tunnel.peer.name}
 
-    def data_came(self, traffic: Callable[[int], Counters]) -> bool:
+    def data_came(self, traffic: Callable[[int], Counters | None]) -> bool:
         """Whether the data plane has had packets from the peer in this session since this was last asked.
 
         They are as good as the answer to an echo, which gets lost where more arrives than a socket holds.
@@ -90,6 +90,8 @@ class Line:
         if not self.link.opened:
             return False
         counted, before = traffic(self.key), self.received
+        if counted is None:
+            return False
         self.received = counted.up_packets if self.session.side is Side.LNS else counted.down_packets
         return before is not None and self.received != before
 

@@ -40,7 +40,7 @@ PPP_CAUSES: Final = {
 
 
 class Links:
-    """The links of `lines`. `traffic(key)` is what the data plane has counted for a session."""
+    """The links of `lines`. `traffic(key)` is what the data plane has counted for a session; None: it cannot tell."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Links:
         aaa: LocalAuthenticator,
         dialler: Dialler,
         proofs: Proofs,
-        traffic: Callable[[int], Counters],
+        traffic: Callable[[int], Counters | None],
     ) -> None:
         self._lines = lines
         self._endpoint = endpoint

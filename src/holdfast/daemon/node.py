@@ -18,7 +18,7 @@ from holdfast.daemon.effects import ERROR, INFO, WARNING, Address, Called, Effec
 from holdfast.daemon.identity import Identity
 from holdfast.daemon.lac import Lac
 from holdfast.daemon.ledger import Ledger
-from holdfast.daemon.line import NO_TRAFFIC, Line
+from holdfast.daemon.line import Line
 from holdfast.daemon.links import Links
 from holdfast.daemon.proofs import Proofs
 from holdfast.daemon.recoveries import Recoveries, log_of
@@ -38,7 +38,7 @@ LEVELS: Final = {"debug": 10, "info": INFO, "warning": WARNING, "error": ERROR}
 class Node:
     """An LNS, a LAC, or both.
 
-    `traffic(key)` is what the data plane has counted for a session, nothing if it does not forward.
+    `traffic(key)` is what the data plane has counted for a session; None: it cannot tell.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Node:
         config: Config,
         random: RandomBytes,
         utc_us: Callable[[], int],
-        traffic: Callable[[int], Counters] = lambda key: NO_TRAFFIC,
+        traffic: Callable[[int], Counters | None] = lambda key: None,
     ) -> None:
         self.config = config
         self.endpoint = Endpoint(endpoint_settings(config), peer_finder(config), random, utc_us)

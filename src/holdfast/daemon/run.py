@@ -32,7 +32,7 @@ from holdfast.daemon.node import Node
 from holdfast.daemon.routes import device_spec
 from holdfast.daemon.runner import Runner
 from holdfast.dataplane import tundev
-from holdfast.dataplane.contract import DataPlane, UnknownSession
+from holdfast.dataplane.contract import DataPlane
 from holdfast.dataplane.reconcile import reconcile
 from holdfast.protocol.tunnel import TunnelState
 from holdfast.records import Counters, SessionRecord, session_key
@@ -217,11 +217,12 @@ class Daemon:
 
     # Events.
 
-    def _traffic(self, key: int) -> Counters:
+    def _traffic(self, key: int) -> Counters | None:
+        """See `Links`. A plane that fails is reported by `Accounting`; here it costs an echo that need not be."""
         try:
             return self._plane.counters(key)
-        except UnknownSession:
-            return NO_TRAFFIC
+        except LocalError:
+            return None
 
     def log(self, log: Log) -> None:
         """Write an event; the API is imported once the node is synchronised."""
