@@ -68,6 +68,20 @@ def test_a_copy_that_was_lost_excuses_in_the_life_in_which_it_was_lost() -> None
     assert story.told(1, 14) == [0]
 
 
+def test_a_life_too_short_to_leave_a_sign_of_itself_does_not_count() -> None:
+    story = Story("accel-ppp", 20)
+    story.unseen = Unseen(DAEMONS["accel-ppp"], 6 * SECOND)
+    story.unseen.began(-60 * SECOND, None, {})
+    story.unseen.began(20 * SECOND, 0, {})
+    story.unseen.began(24 * SECOND, 22 * SECOND, {})
+    assert story.told(1, 26) == [], "for all that we know we were away for 24 s"
+    story = Story("accel-ppp", 20)
+    story.unseen.began(-60 * SECOND, None, {})
+    story.unseen.began(20 * SECOND, 0, {})
+    story.unseen.began(24 * SECOND, 22 * SECOND, {})
+    assert story.told(1, 30) == [0]
+
+
 def test_what_came_or_was_decided_before_is_no_fault() -> None:
     story = Story("accel-ppp", 5)
     story.unseen.came(story.key(0))

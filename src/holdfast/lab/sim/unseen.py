@@ -30,6 +30,8 @@ class Unseen:
         self._overestimate = overestimate
         self._life = 0
         self._recorded: dict[int, int] = {}
+        self._began: Instant = 0
+        self._gone: Instant = 0
         self._may_wait_until: Instant = 0
         self._patience: Instant = 0
         self._came: set[Key] = set()
@@ -41,7 +43,12 @@ class Unseen:
         """We are back. `recorded` is the Nr of each tunnel: what lies before it was decided in another life."""
         self._recorded = dict(recorded)
         self._life += 1
-        self._patience = (died if died is not None else now) + PATIENCE - SECOND - self._overestimate
+        if died is None:
+            died = now
+        if self._life == 1 or died - self._began >= self._overestimate:
+            self._gone = died  # a shorter life may have left no sign of itself
+        self._began = now
+        self._patience = self._gone + PATIENCE - SECOND - self._overestimate - SLACK
         self._may_wait_until = min(now + RETRANSMISSION_CAP, max(now + SHORTEST_WAIT, self._patience))
 
     def came(self, key: Key) -> None:
