@@ -45,6 +45,8 @@ def test_a_crash_at_every_boundary_of_a_node_s_life(daemon: str) -> None:
 
 
 FOUND = {
+    ("xl2tpd", 841): "a StopCCN whose acknowledgement was noted, and lost in the restart",
+    ("xl2tpd", 30480): "a ZLB that a HELLO overtook, and calls placed without end in a tunnel that was ended",
     ("xl2tpd", 938): "a link that the peer negotiated anew into two outages, until its time was up",
     ("xl2tpd", 1304): "a CHAP Success that was lost while PPP was negotiated anew",
     ("xl2tpd", 1955): "a crash while IPCP was negotiated anew",

@@ -770,6 +770,36 @@ def test_it_ends_at_once_if_it_has_no_session() -> None:
     assert not pair.lns.endpoint.ctx.established()
 
 
+def test_it_ends_though_calls_are_placed_in_it_once_one_was_not_answered() -> None:
+    """xl2tpd acknowledges an ICRQ in a tunnel that it has ended, and never answers it."""
+    pair, tunnel_id = silent_pair(0)
+    pair.crash(pair.lac)
+    (theirs,) = pair.lns.endpoint.ctx.established()
+    pair.deliver(pair.lns, pair.lns.endpoint.probe(theirs.local_id, pair.now))
+    pair.run(20)
+    pair.restart(pair.lac, 20)
+    place = pair.lac.endpoint.place_call
+    pair.deliver(pair.lac, place(tunnel_id, Call(), pair.now)[1])
+    pair.lose = lambda data, to: to == LAC_ADDRESS and len(data) > 12 and decode(data[12:]).type == Msg.ICRP
+    for _ in range(40):
+        pair.run(1)
+        if tunnel_id in {t.local_id for t in pair.lac.endpoint.ctx.established()}:
+            pair.deliver(pair.lac, place(tunnel_id, Call(), pair.now)[1])
+    assert not pair.lac.endpoint.ctx.established()
+
+
+def test_a_tunnel_without_a_call_is_acknowledged_by_a_zlb_after_a_restart() -> None:
+    """The process before may have noted a StopCCN and not have said so, and xl2tpd waits for a ZLB."""
+    for calls, zlbs in ((0, 1), (1, 0)):
+        pair, _ = silent_pair(calls)
+        pair.crash(pair.lac)
+        pair.log.clear()
+        pair.restart(pair.lac, 1)
+        pair.run(1)
+        said = [len(data) for name, data in pair.log if name == "lac1" and data[0] & 0x80]
+        assert said.count(12) == zlbs
+
+
 def test_what_is_acknowledged_unseen_is_acknowledged_by_a_zlb_first() -> None:
     """xl2tpd lets go of a tunnel that it has ended at a ZLB only."""
     pair, _ = acknowledged_unseen("StopCCN")

@@ -243,13 +243,16 @@ def refuse(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, e: PeerE
         send_cdn(tunnel, peer_id, tunnel.ids.peek(), now, e.code, e.error, e.text)
 
 
-def expire(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
-    """End the set-ups that took too long (CDN 10, not established in time)."""
+def expire(ctx: Context, tunnel: Tunnel, now: Instant) -> bool:
+    """End the set-ups that took too long (CDN 10, not established in time); True if there was one."""
     pending = tunnel.pending
+    expired = False
     while pending and (pending[0][0] <= now or pending[0][1].state >= SessionState.ESTABLISHED):
         _, session = pending.popleft()
         if session.state < SessionState.ESTABLISHED:
             disconnect(ctx, tunnel, session, Cause.TIMEOUT, now, Cdn.NOT_IN_TIME, General.NONE, "")
+            expired = True
+    return expired
 
 
 def purge(ctx: Context, tunnel: Tunnel) -> None:

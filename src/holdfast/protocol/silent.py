@@ -113,12 +113,13 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     return True
 
 
-def end_if_empty(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
+def end_if_empty(ctx: Context, tunnel: Tunnel, now: Instant, *, unanswered: bool = False) -> None:
     """End a tunnel that the peer may have ended long ago, once no session has shown that it has not.
 
-    Such a peer may go on acknowledging whatever it is sent (xl2tpd), so that no HELLO finds out.
+    Such a peer may go on acknowledging whatever it is sent (xl2tpd), so that no HELLO finds out. `unanswered`: a call has
+    just been given up that the peer never spoke of, so that those which still wait for it count for nothing.
     """
-    if tunnel.unseen and not tunnel.sessions:
+    if tunnel.unseen and (not tunnel.sessions or (unanswered and not _has_calls(tunnel))):
         tunnel.unseen = False
         closing.stop(ctx, tunnel, Cause.RECOVERY_FAILED, now, text=NOTHING_LEFT)
 
@@ -176,10 +177,18 @@ def _half_open(old: Tunnel, nr: int) -> bool:
     return old.initiator and nr == SCCCN and not old.by_peer
 
 
+def _has_calls(tunnel: Tunnel) -> bool:
+    return any(session.established for session in tunnel.sessions.values())
+
+
 def _finish(ctx: Context, old: Tunnel) -> None:
     """Both sides are proved: ours by the HELLO, our Nr by the peer's ZLB, by its next message, or by time."""
     state = old.resync
     if state is not None and state.in_step and state.phase is resync.Phase.SETTLING:
         old.resync = None
         old.channel.keeps = ctx.settings.channel.receive_window
+        if not old.unseen and not _has_calls(old):
+            old.channel.acknowledge_end(
+                0
+            )  # a StopCCN may have been noted before the restart and not acknowledged
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))

@@ -45,9 +45,9 @@ def run(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
     if silent.on_timer(ctx, tunnel, now):
         dispatch.process_early(ctx, tunnel, now)
         channel.finish(now)
-    calls.expire(ctx, tunnel, now)
+    unanswered = calls.expire(ctx, tunnel, now)
     sync.guard(ctx, tunnel, now)
-    silent.end_if_empty(ctx, tunnel, now)
+    silent.end_if_empty(ctx, tunnel, now, unanswered=unanswered)
 
 
 def _ended(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
