@@ -601,7 +601,7 @@ def test_a_tunnel_that_rfc_4951_recovers_lets_the_others_try() -> None:
 
 
 def test_a_tunnel_that_is_cleared_while_it_probes_is_over() -> None:
-    """Met by the simulator (nodes, seed 9223): it began to recover again after its end."""
+    """Met by the simulator (nodes, seed 9223): it began to recover again after its end. Its peer is never heard."""
     pair, _ = silent_pair()
     pair.crash(pair.lns)
     pair.down.add("lac1")
@@ -609,7 +609,7 @@ def test_a_tunnel_that_is_cleared_while_it_probes_is_over() -> None:
     (tunnel,) = pair.lns.endpoint.ctx.established()
     pair.deliver(pair.lns, pair.lns.endpoint.close_tunnel(tunnel.local_id, pair.now))
     pair.run(100)
-    assert phases(pair.lns) == [RecoveryPhase.STARTED]
+    assert phases(pair.lns) == [RecoveryPhase.STARTED, RecoveryPhase.FAILED]
     assert not pair.lns.endpoint.tunnels
     assert not pair.lns.tunnels
 
@@ -730,6 +730,27 @@ def test_it_counts_no_longer_than_any_peer_repeats_it() -> None:
     pair.run(90)
     pair.deliver(pair.lns, pair.lns.endpoint.datagram(late, LAC_ADDRESS, pair.now))
     assert len(sessions(pair.lns)) == 3
+
+
+def test_a_tunnel_that_is_cleared_before_its_peer_is_heard_ends_when_its_numbers_are_known() -> None:
+    pair, _ = silent_pair()
+    pair.crash(pair.lns)
+    pair.run(5)
+    pair.down.add("lac1")
+    pair.restart(pair.lns, 5)
+    pair.deliver(pair.lns, pair.lns.endpoint.close_tunnel(tunnel_id_of(pair.lns), pair.now, text="by hand"))
+    pair.run(1)
+    pair.down.clear()
+    pair.run(10)
+    (down,) = (n for n in pair.lns.news if isinstance(n, TunnelDown))
+    assert (down.cause, down.text) == (Cause.LOCAL, "by hand")
+    (told,) = (n for n in pair.lac.news if isinstance(n, TunnelDown))
+    assert (told.cause, told.text) == (Cause.PEER, "by hand")
+
+
+def tunnel_id_of(side: Side) -> int:
+    (tunnel,) = side.endpoint.ctx.established()
+    return tunnel.local_id
 
 
 def end_all_but(pair: Pair, left: int) -> None:

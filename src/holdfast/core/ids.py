@@ -55,13 +55,13 @@ class IdPool:
         """Whether `i` is among the remembered ids."""
         return self._recent_set is not None and i in self._recent_set
 
-    def allocate(self) -> int:
-        """A fresh id. Raises IdsExhausted."""
+    def allocate(self, avoid: Callable[[int], bool] = lambda i: False) -> int:
+        """A fresh id, and if that can be had none to `avoid`. Raises IdsExhausted."""
         used, recent = self._used, self._recent_set or ()
         width = 2 if self._highest <= 0xFFFF else 4
         for _ in range(_TRIES):
             i = int.from_bytes(self._random(width), "big")
-            if 0 < i <= self._highest and i not in used and i not in recent:
+            if 0 < i <= self._highest and i not in used and i not in recent and not avoid(i):
                 used.add(i)
                 return i
         i = self._fallback()

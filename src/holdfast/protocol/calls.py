@@ -44,11 +44,16 @@ def place(ctx: Context, tunnel: Tunnel, call: Call, now: Instant) -> int:
     if tunnel.is_recovery or tunnel.state > tunnel.state.ESTABLISHED:
         raise TunnelNotOpen(f"tunnel {tunnel.local_id} is {tunnel.state.name.lower()}")
     ctx.call_serial = (ctx.call_serial + 1) & 0xFFFFFFFF
-    session = Session(tunnel.ids.allocate(), Side.LAC, SessionState.WAIT_TUNNEL, ctx.call_serial or 1, call)
+    session = Session(_fresh_id(ctx, tunnel), Side.LAC, SessionState.WAIT_TUNNEL, ctx.call_serial or 1, call)
     tunnel.sessions[session.local_id] = session
     if tunnel.established and not tunnel.recovering:
         request(ctx, tunnel, session, now)
     return session.local_id
+
+
+def _fresh_id(ctx: Context, tunnel: Tunnel) -> int:
+    """An id for a new session: none that a call had which the peer may have kept through our restart."""
+    return tunnel.ids.allocate(lambda i: ctx.calls_before(tunnel.local_id, i, tunnel.peer_id) != 0)
 
 
 def request_waiting(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
@@ -89,7 +94,7 @@ def on_icrq(ctx: Context, tunnel: Tunnel, session_id: int, msg: Message, now: In
     calling, called = msg.get(CALLING_NUMBER), msg.get(CALLED_NUMBER)
     call = Call(calling or "", called or "") if calling or called else NO_CALL
     try:
-        local_id = tunnel.ids.allocate()
+        local_id = _fresh_id(ctx, tunnel)
     except IdsExhausted:
         raise PeerError(Cdn.NO_FACILITIES_TEMPORARY, General.NONE, "no session ids left") from None
     session = Session(local_id, Side.LNS, SessionState.WAIT_CONNECT, msg.need(CALL_SERIAL_NUMBER), call)

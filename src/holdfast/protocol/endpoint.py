@@ -28,7 +28,7 @@ from holdfast.protocol.context import Context
 from holdfast.protocol.effects import Address, Cause, Effect
 from holdfast.protocol.session import Call
 from holdfast.protocol.settings import EndpointSettings, Evidence, FindPeer, PeerSettings
-from holdfast.protocol.tunnel import Tunnel, TunnelState
+from holdfast.protocol.tunnel import Stop, Tunnel, TunnelState
 from holdfast.records import SessionRecord, TunnelRecord
 from holdfast.records.calls import CallsBefore, none_before
 from holdfast.records.writes import Hint
@@ -175,9 +175,13 @@ class Endpoint:
         text: str = "",
         cause: Cause = Cause.LOCAL,
     ) -> list[Effect]:
-        """End a tunnel with a StopCCN; unknown ids do nothing."""
+        """End a tunnel with a StopCCN; unknown ids do nothing. One that is on its way back from a restart ends when its
+        peer has told its numbers: with any other number it would not be heard.
+        """
         tunnel = self.ctx.tunnels.get(tunnel_id)
-        if tunnel is not None and not tunnel.is_recovery:
+        if tunnel is not None and silent.unproved(tunnel):
+            tunnel.stop_wanted = Stop(cause, result, error, text)
+        elif tunnel is not None and not tunnel.is_recovery:
             closing.stop(self.ctx, tunnel, cause, now, result, error, text)
             self.ctx.flush(tunnel)
         return self._take()

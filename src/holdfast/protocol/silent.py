@@ -77,6 +77,11 @@ def probe_queued(ctx: Context, now: Instant) -> None:
         ctx.deadlines.set(PACE, ctx.silent_turn_at)
 
 
+def unproved(tunnel: Tunnel) -> bool:
+    """Whether the peer's next expected number is not known yet."""
+    return tunnel.resync is not None and tunnel.resync.phase is not resync.Phase.SETTLING
+
+
 def hopeless(old: Tunnel, now: Instant) -> bool:
     """Whether no probe has been answered in the time that the peer may be given."""
     state = old.resync
@@ -148,7 +153,10 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
         old.hello_at = ctx.next_hello(now)
         ctx.count(Counter.RECOVERIES_DONE)
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.CONFIRMED))
-        calls.request_waiting(ctx, old, now)
+        if old.stop_wanted is not None:
+            closing.stop(ctx, old, now=now, **old.stop_wanted._asdict())
+        else:
+            calls.request_waiting(ctx, old, now)
     elif state.phase is resync.Phase.PROBING:
         ctx.count(Counter.RX_BAD_NR)
         return False
@@ -188,7 +196,6 @@ def _finish(ctx: Context, old: Tunnel) -> None:
         old.resync = None
         old.channel.keeps = ctx.settings.channel.receive_window
         if not old.unseen and not _has_calls(old):
-            old.channel.acknowledge_end(
-                0
-            )  # a StopCCN may have been noted before the restart and not acknowledged
+            # A StopCCN may have been noted before the restart and not acknowledged.
+            old.channel.acknowledge_end(0)
         ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))

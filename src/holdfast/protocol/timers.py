@@ -40,7 +40,7 @@ def run(ctx: Context, tunnel: Tunnel, now: Instant) -> None:
         tunnel.hello_at = ctx.next_hello(now)
         hello(tunnel, now)
     recovery_endpoint.on_timer(ctx, tunnel, now)
-    if silent.hopeless(tunnel, now) and recovery.may_ask(ctx, tunnel):
+    if silent.hopeless(tunnel, now) and tunnel.stop_wanted is None and recovery.may_ask(ctx, tunnel):
         recovery_endpoint.again(ctx, tunnel, now)
     if silent.on_timer(ctx, tunnel, now):
         dispatch.process_early(ctx, tunnel, now)

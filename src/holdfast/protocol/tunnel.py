@@ -7,14 +7,14 @@ Invariants: `state` changes only through `Tunnel.step`; a pair that is not in th
 from collections import deque
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from holdfast.core.clock import Instant
 from holdfast.core.ids import IdPool
 from holdfast.protocol.channel import ControlChannel
-from holdfast.protocol.effects import Address
+from holdfast.protocol.effects import Address, Cause
 from holdfast.protocol.limits import TokenBucket
 from holdfast.protocol.resync import Phase as ResyncPhase
 from holdfast.protocol.resync import Resync
@@ -106,6 +106,15 @@ class Orphans(msgspec.Struct, gc=False, kw_only=True):
     limit: TokenBucket
 
 
+class Stop(NamedTuple):
+    """Why, and with which result, a tunnel is to be ended by a StopCCN."""
+
+    cause: Cause
+    result: StopCcn = StopCcn.CLEAR_REQUEST
+    error: General = General.NONE
+    text: str = ""
+
+
 NO_EVIDENCE: Final = Evidence()
 
 
@@ -113,6 +122,7 @@ class Tunnel:
     """One control connection with its channel and sessions. `peer_vendor` and `peer_firmware` are as it gave them in
     this process, for people only. Until `heeds_until` a CDN or StopCCN counts though its number has been acknowledged.
     `unseen`: a message had to be acknowledged that never came, and nothing has come since that speaks of a call.
+    `stop_wanted`: it is to end once its numbers are proved.
     """
 
     __slots__ = (
@@ -155,6 +165,7 @@ class Tunnel:
         "sessions",
         "side",
         "state",
+        "stop_wanted",
         "sync",
         "tie",
         "unseen",
@@ -210,6 +221,7 @@ class Tunnel:
         self.resync: Resync | None = None
         self.heeds_until: Instant = 0
         self.unseen = False
+        self.stop_wanted: Stop | None = None
         self.orphans: Orphans | None = None
         self.hinted = (-1, -1)
         self.evidence = NO_EVIDENCE
