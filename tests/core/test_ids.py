@@ -84,3 +84,10 @@ def test_an_id_in_use_is_never_handed_out(takes: list[bool], seed: int) -> None:
             i = used.pop()
             p.free(i)
     assert len(p) == len(used)
+
+
+def test_an_id_to_avoid_is_given_only_if_there_is_no_other() -> None:
+    drawn = iter([5, 5, 7])
+    ids = IdPool(lambda n: next(drawn).to_bytes(n, "big"))
+    assert ids.allocate(avoid=lambda i: i == 5) == 7
+    assert pool().allocate(avoid=lambda i: True)
