@@ -99,14 +99,19 @@ def _table_of(address: str) -> int:
 
 @contextmanager
 def slow_wire(net: Topology, delay_ms: int) -> Iterator[None]:
-    """While this lasts, whatever LAC and LNS say arrives `delay_ms` later. Raises LabUnavailable without netem."""
-    for namespace in (net.lac, net.lns):
-        _tc(namespace, f"add dev {WIRE} root netem delay {delay_ms}ms limit 100000")
+    """While this lasts, whatever LAC and LNS say arrives `delay_ms` later; afterwards what is still on its way arrives
+    all the same, possibly behind what is said later. Raises LabUnavailable without netem.
+    """
+    _delay(net, delay_ms)
     try:
         yield
     finally:
-        for namespace in (net.lac, net.lns):
-            _tc(namespace, f"del dev {WIRE} root")
+        _delay(net, 0)
+
+
+def _delay(net: Topology, delay_ms: int) -> None:
+    for namespace in (net.lac, net.lns):
+        _tc(namespace, f"replace dev {WIRE} root netem delay {delay_ms}ms limit 100000")
 
 
 def _tc(namespace: str, command: str) -> None:
