@@ -8,14 +8,13 @@ found, and what is found is the call that was asked for.
 Invariant: a call is written before its id of ours is said (LNS), and before the call is answered for (LAC).
 """
 
-import os
 from pathlib import Path
 from struct import Struct
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
-from holdfast.state.beside import open_beside
+from holdfast.state.beside import Beside
 
 PLACES: Final = 1 << 16
 _PLACE: Final = Struct(">HHHH")
@@ -49,35 +48,15 @@ class Calls(msgspec.Struct, frozen=True):
         return found if ids == [tunnel_id, session_id, peer_tunnel] else 0
 
 
-class CallTable:
-    """The open table; one owner, who also owns the journal. `failures` counts what could not be written, or read."""
+class CallTable(Beside):
+    """The open table."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.failures = 0
-
-    @classmethod
-    def open(cls, path: Path) -> Self | None:
-        """Open or make the table; None where that is not possible: a full or read-only disk."""
-        fd = open_beside(path, SIZE)
-        return None if fd is None else cls(fd)
+    size = SIZE
 
     def left(self) -> Calls:
         """What is there."""
-        try:
-            return Calls(os.pread(self._fd, SIZE, 0))
-        except OSError:
-            self.failures += 1
-            return Calls()
+        return Calls(self.read())
 
     def note(self, tunnel_id: int, session_id: int, peer_tunnel: int, peer_session: int) -> None:
         """A call has both its ids."""
-        place = _PLACE.pack(tunnel_id, session_id, peer_tunnel, peer_session)
-        try:
-            os.pwrite(self._fd, place, _at(tunnel_id, session_id))
-        except OSError:
-            self.failures += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        self.write(_PLACE.pack(tunnel_id, session_id, peer_tunnel, peer_session), _at(tunnel_id, session_id))

@@ -9,16 +9,15 @@ Invariants: a number is written before it is said; it is believed only for the t
 only if it is a little further on than the record's.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from msgspec.structs import replace
 
 from holdfast.core import seq
 from holdfast.records import TunnelRecord
-from holdfast.state.beside import open_beside
+from holdfast.state.beside import Beside
 
 PLACE: Final = 4
 HIGHEST: Final = 0xFFFF
@@ -57,38 +56,20 @@ def _caught_up(record: TunnelRecord, peer_id: int, nr: int) -> TunnelRecord:
     return replace(record, nr=nr)
 
 
-class Table:
-    """The open table; one owner, who also owns the journal. `failures` counts what could not be written, or read."""
+class Table(Beside):
+    """The open table."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.failures = 0
-
-    @classmethod
-    def open(cls, path: Path) -> Self | None:
-        """Open or make the table; None where that is not possible: a full or read-only disk."""
-        fd = open_beside(path, SIZE)
-        return None if fd is None else cls(fd)
+    size = SIZE
 
     def note(self, said: Mapping[int, bytes]) -> None:
-        """The last message on each of these tunnels, by our tunnel id, is about to leave."""
-        fd = self._fd
+        """The last message on each of these tunnels, by our tunnel id, is about to leave. What cannot be written leaves
+        the number before, which is true as well.
+        """
         for tunnel_id, data in said.items():
             if tunnel_id:
-                try:
-                    os.pwrite(fd, in_message(data), tunnel_id * PLACE)
-                except OSError:
-                    self.failures += 1  # the number before stays, which is true as well
+                self.write(in_message(data), tunnel_id * PLACE)
 
     def caught_up(self, records: Iterable[TunnelRecord]) -> list[TunnelRecord]:
         """See `caught_up`."""
-        try:
-            table = os.pread(self._fd, SIZE, 0)
-        except OSError:
-            table = b""
-            self.failures += 1
+        table = self.read()
         return caught_up(records, lambda i: read_place(table[i * PLACE : (i + 1) * PLACE]))
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
