@@ -53,6 +53,7 @@ FOUND = {
     ("xl2tpd", 39): "retransmissions with an old Nr",
     ("xl2tpd", 72): "a late copy of the message that the record expected",
     ("xl2tpd", 233): "more messages than a window holds, counted from a number that lags behind",
+    ("xl2tpd", 690): "two ZLBs of which the second overtook the first, which told less",
 }
 """Seeds that ended badly once, and what they met."""
 

@@ -109,9 +109,10 @@ def on_timer(ctx: Context, old: Tunnel, now: Instant) -> bool:
     channel = old.channel
     early = channel.lowest_early()
     window = ctx.settings.channel.receive_window
-    channel.settle(resync.settle(state, channel.nr, early, window, now), now)
-    if state.in_step and early is None and state.lowest is None:
-        old.unseen = True  # it may have been a StopCCN
+    proved = resync.settle(state, channel.nr, early, window, now)
+    old.unseen = old.unseen or proved != channel.nr
+    channel.settle(proved, now)
+    if state.in_step and early is None and state.lowest is None:  # the last that is missing may be a StopCCN
         channel.acknowledge_end(0)
         channel.send(0, encode(Msg.HELLO), now)
     _finish(ctx, old)
@@ -160,7 +161,10 @@ def hear(ctx: Context, old: Tunnel, ns: int, nr: int, body: bytes, now: Instant)
     elif state.phase is resync.Phase.PROBING:
         ctx.count(Counter.RX_BAD_NR)
         return False
-    _finish(ctx, old)
+    if _finish(ctx, old) and not body and not _has_calls(old):
+        old.channel.acknowledge_end(
+            0
+        )  # a StopCCN may have been noted before the restart and not acknowledged
     return True
 
 
@@ -189,13 +193,12 @@ def _has_calls(tunnel: Tunnel) -> bool:
     return any(session.established for session in tunnel.sessions.values())
 
 
-def _finish(ctx: Context, old: Tunnel) -> None:
-    """Both sides are proved: ours by the HELLO, our Nr by the peer's ZLB, by its next message, or by time."""
+def _finish(ctx: Context, old: Tunnel) -> bool:
+    """Whether both sides are proved: ours by the HELLO, our Nr by the peer's ZLB, by its next message, or by time."""
     state = old.resync
-    if state is not None and state.in_step and state.phase is resync.Phase.SETTLING:
-        old.resync = None
-        old.channel.keeps = ctx.settings.channel.receive_window
-        if not old.unseen and not _has_calls(old):
-            # A StopCCN may have been noted before the restart and not acknowledged.
-            old.channel.acknowledge_end(0)
-        ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))
+    if state is None or not state.in_step or state.phase is not resync.Phase.SETTLING:
+        return False
+    old.resync = None
+    old.channel.keeps = ctx.settings.channel.receive_window
+    ctx.emit(Recovery(old.local_id, old.peer.name, ROLE, RecoveryPhase.SYNCHRONISED))
+    return True
