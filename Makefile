@@ -1,6 +1,6 @@
 # make demo: set up, then two kills under traffic; make test: every check and test. Both are quick the second time.
 # make test-interop: other people's daemons, where need be in a kernel of their own (no root but for their packages);
-# eight minutes. make test-interop-full: everything that we have tried with them, in forty.
+# eight minutes. make test-interop-full: everything that we have tried with them, in half an hour.
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
