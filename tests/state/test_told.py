@@ -7,6 +7,7 @@ import pytest
 
 from holdfast.core import seq
 from holdfast.records import TunnelRecord
+from holdfast.state.saved import Saved
 from holdfast.state.told import MOST_BEHIND, SIZE, Table, told_path
 from holdfast.wire.header import control_header
 from state.samples import tunnel
@@ -33,7 +34,7 @@ def after(path: Path, said: dict[int, bytes], *records: TunnelRecord) -> list[in
     table.close()
     table = Table.open(path)
     assert table is not None
-    numbers = [found.nr for found in table.caught_up(records)]
+    numbers = [found.nr for found in table.catch_up(Saved(tunnels=list(records))).tunnels]
     table.close()
     return numbers
 
@@ -54,6 +55,18 @@ def test_a_number_of_another_tunnel_with_our_id_is_not_believed(path: Path) -> N
     assert after(path, {7: message(23, peer_id=10)}, record()) == [20]
 
 
+def test_the_last_sign_of_life_is_the_later_one(path: Path) -> None:
+    table = Table.open(path)
+    assert table is not None
+    assert table.catch_up(Saved(alive_utc_us=3)).alive_utc_us == 3
+    table.note({7: message(23)})
+    table.alive(1_700_000_000_900_000)
+    assert table.catch_up(Saved()).alive_utc_us == 1_700_000_000_000_000
+    assert table.catch_up(Saved(alive_utc_us=1_700_000_002_000_000)).alive_utc_us == 1_700_000_002_000_000
+    assert [t.nr for t in table.catch_up(Saved(tunnels=[record()])).tunnels] == [23]
+    table.close()
+
+
 def test_numbers_wrap(path: Path) -> None:
     assert after(path, {7: message(2)}, record(nr=65_534)) == [2]
     assert seq.distance(65_534, 2) == 4
@@ -70,14 +83,14 @@ def test_a_table_that_cannot_be_written_costs_a_counter(path: Path) -> None:
     table = Table(os.open(path, os.O_RDONLY))
     table.note({7: message(23)})
     assert table.failures == 1
-    assert [found.nr for found in table.caught_up([record()])] == [21]
+    assert [found.nr for found in table.catch_up(Saved(tunnels=[record()])).tunnels] == [21]
     table.close()
 
 
 def test_a_table_that_cannot_be_read_costs_a_counter(path: Path) -> None:
     assert after(path, {7: message(21)}) == []
     table = Table(os.open(path, os.O_WRONLY))
-    assert [found.nr for found in table.caught_up([record()])] == [20]
+    assert [found.nr for found in table.catch_up(Saved(tunnels=[record()])).tunnels] == [20]
     assert table.failures == 1
     table.close()
 

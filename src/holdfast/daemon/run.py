@@ -98,7 +98,7 @@ class Daemon:
         self._loop.set_exception_handler(self._on_loop_error)
         self._udp = takeover.take_socket(config, self._notifier, self.log, at_end)
         recorded = takeover.take_records(config, self._loop, self._on_health, self.log, at_end)
-        journal, self._saved = recorded.journal, recorded.saved
+        journal, self._saved, self._alive = recorded.journal, recorded.saved, recorded.alive
         self._device = device_spec(config, self._saved.sessions)
         self._plane, watched, self._counted = self._take_plane(at_end)
         self._node = Node(config, Chance().take, utc_us, self._traffic)
@@ -251,6 +251,7 @@ class Daemon:
     def _every_second(self) -> None:
         seen, self._datagrams = self._datagrams, self._runner.datagrams
         memory.tidy(idle=self._datagrams - seen < 10)
+        self._alive(utc_us())
         try:
             self._plane.tend()
         except LocalError as error:

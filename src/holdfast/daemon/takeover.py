@@ -34,12 +34,15 @@ Beside = TypeVar("Beside", Table, CallTable)
 
 
 class Recorded(NamedTuple):
-    """The journal, what it holds with what the tables beside it add, what notes in these, and these."""
+    """The journal, what it holds with what the tables beside it add, what notes in these (`alive` a sign of life, in
+    microseconds of UTC), and these.
+    """
 
     journal: Journal
     saved: Saved
     note: Note
     note_call: NoteCall
+    alive: Callable[[int], object]
     tables: tuple[Table | CallTable, ...]
 
 
@@ -105,7 +108,7 @@ def take_records(
     numbers = _beside(Table, told_path(path), "told.unavailable", NO_NUMBERS, log, at_end)
     calls = _beside(CallTable, calls_path(path), "calls.unavailable", NO_CALLS, log, at_end)
     if numbers is not None:  # what the last process told its peers is more exact than its records
-        saved = replace(saved, tunnels=numbers.caught_up(saved.tunnels))
+        saved = numbers.catch_up(saved)
     if calls is not None:
         saved = replace(saved, calls=calls.left().peer_session)
     return Recorded(
@@ -113,6 +116,7 @@ def take_records(
         saved,
         numbers.note if numbers is not None else note_nothing,
         calls.note if calls is not None else note_no_call,
+        numbers.alive if numbers is not None else lambda utc_us: None,
         tuple(table for table in (numbers, calls) if table is not None),
     )
 

@@ -5,6 +5,9 @@ the message is: a table of 64 Ki places of four octets, by our tunnel id, with t
 file of constant size beside the journal. Nobody waits for it, and nothing depends on it: without it, or where it does
 not fit the record, the journal's number holds, and a restart takes longer to find out.
 
+The place of tunnel 0, which is nobody's, has when the process was last alive, in seconds of UTC: every second, where
+the journal has it every few.
+
 Invariants: a number is written before it is said; it is believed only for the tunnel that it was written for, and
 only if it is a little further on than the record's.
 """
@@ -16,8 +19,10 @@ from typing import Final
 from msgspec.structs import replace
 
 from holdfast.core import seq
+from holdfast.core.clock import SECOND
 from holdfast.records import TunnelRecord
 from holdfast.state.beside import Beside
+from holdfast.state.saved import Saved
 
 PLACE: Final = 4
 HIGHEST: Final = 0xFFFF
@@ -69,7 +74,13 @@ class Table(Beside):
             if tunnel_id:
                 self.write(in_message(data), tunnel_id * PLACE)
 
-    def caught_up(self, records: Iterable[TunnelRecord]) -> list[TunnelRecord]:
-        """See `caught_up`."""
+    def alive(self, utc_us: int) -> None:
+        """The process is alive."""
+        self.write((utc_us // SECOND & 0xFFFFFFFF).to_bytes(PLACE, "big"), 0)
+
+    def catch_up(self, saved: Saved) -> Saved:
+        """What the journal holds with what is known more exactly here: see `caught_up`, and the last sign of life."""
         table = self.read()
-        return caught_up(records, lambda i: read_place(table[i * PLACE : (i + 1) * PLACE]))
+        tunnels = caught_up(saved.tunnels, lambda i: read_place(table[i * PLACE : (i + 1) * PLACE]))
+        alive_utc_us = int.from_bytes(table[:PLACE], "big") * SECOND
+        return replace(saved, tunnels=tunnels, alive_utc_us=max(saved.alive_utc_us, alive_utc_us))
