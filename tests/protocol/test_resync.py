@@ -23,7 +23,7 @@ from holdfast.protocol.settings import Evidence, FailoverSettings, Method
 from holdfast.wire.codes import Msg
 from holdfast.wire.dictionary import ASSIGNED_SESSION_ID
 from holdfast.wire.header import control_header, parse_control
-from holdfast.wire.messages import decode
+from holdfast.wire.messages import decode, encode
 from protocol.pair import LAC_ADDRESS, LNS_ADDRESS, SECRET, Pair, Side
 
 NONE = FailoverSettings(advertise=False, method=Method.AUTO)
@@ -778,6 +778,26 @@ def test_it_stays_if_the_peer_has_spoken_of_a_call_since() -> None:
     end_all_but(pair, 0)
     pair.run(90)
     assert len(pair.lns.endpoint.ctx.established()) == 1
+
+
+def test_it_ends_at_once_too_if_something_else_came_after_what_never_came() -> None:
+    """xl2tpd waits for ever for the answer to an ICRQ that was acknowledged."""
+    pair, tunnel_id = silent_pair(0)
+    pair.crash(pair.lns)
+    pair.deliver(pair.lac, pair.lac.endpoint.place_call(tunnel_id, Call("", "caller"), pair.now)[1])
+    icrq = pair.log[-1][1]
+    pair.lose = lambda data, to: data[8:] == icrq[8:]
+    pair.run(20)
+    pair.restart(pair.lns, 20)
+    pair.run(1)
+    sent, hello = parse_control(icrq), encode(Msg.HELLO)
+    (tunnel,) = pair.lac.endpoint.ctx.established()
+    later = control_header(sent.tunnel_id, 0, seq.succ(sent.ns), tunnel.channel.nr, len(hello)) + hello
+    pair.deliver(pair.lns, pair.lns.endpoint.datagram(later, LAC_ADDRESS, pair.now))
+    pair.run(20)
+    assert RecoveryPhase.SYNCHRONISED in phases(pair.lns)
+    (down,) = (n for n in pair.lns.news if isinstance(n, TunnelDown))
+    assert down.text == silent.NOTHING_LEFT
 
 
 def test_it_ends_at_once_if_it_has_no_session() -> None:
